@@ -1,0 +1,454 @@
+/**
+ * What a mount may ask of the metadata server, and what the server asks of a mount. Every mutation runs the
+ * semantics in names/ inside one store transaction; times not given are the server's.
+ *
+ * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all
+ * (`status`, an observer).
+ */
+import { type Static, Type } from '@sinclair/typebox';
+import { tAttr } from './attr.js';
+import { tClusterMap } from './cluster-map.js';
+import { limits } from './limits.js';
+import { method } from './method.js';
+import {
+  tChunkId,
+  tClusterId,
+  tCount,
+  tFencingToken,
+  tIno,
+  tLabel,
+  tName,
+  tNothing,
+  tServerId,
+  tSessionId,
+  tTarget,
+  tTimespec,
+  tU32,
+  tUrl,
+  tXattrName,
+  tXattrValue,
+} from './schema.js';
+
+/** Part of a file: `length` bytes at `offset` are the bytes at `chunkOffset` of `chunk`. A gap is a hole. */
+export const tExtent = Type.Object({
+  offset: tCount,
+  length: Type.Integer({ minimum: 1, maximum: limits.chunkBytes }),
+  chunk: tChunkId,
+  chunkOffset: Type.Integer({ minimum: 0, maximum: limits.chunkBytes - 1 }),
+});
+export type Extent = Static<typeof tExtent>;
+
+/** Who asks: the calling process's ids, for ownership of what is created. */
+export const tOwner = Type.Object({ uid: tU32, gid: tU32 });
+
+/** A timestamp to set: a value, or `now` (the server's clock). */
+export const tSetTime = Type.Union([tTimespec, Type.Literal('now')]);
+
+export const tSetAttr = Type.Object({
+  mode: Type.Optional(Type.Integer({ minimum: 0, maximum: 0o7777 })),
+  uid: Type.Optional(tU32),
+  gid: Type.Optional(tU32),
+  size: Type.Optional(tCount),
+  atime: Type.Optional(tSetTime),
+  mtime: Type.Optional(tSetTime),
+  ctime: Type.Optional(tSetTime),
+  /** Clear setuid, and setgid where group-executable, as a write or truncate by a non-owner must. */
+  clearPrivileges: Type.Optional(Type.Boolean()),
+});
+export type SetAttr = Static<typeof tSetAttr>;
+
+export const tDirEntry = Type.Object({
+  name: tName,
+  ino: tIno,
+  /** File type bits (S_IFMT). */
+  kind: tU32,
+  /** Pass this as `after` to go on behind this entry; > 0, the same for as long as the entry exists. */
+  cookie: tCount,
+  /** Only when asked for (`plus`). */
+  attr: Type.Optional(tAttr),
+});
+export type DirEntry = Static<typeof tDirEntry>;
+
+export const tChunkRecord = Type.Object({
+  id: tChunkId,
+  length: Type.Integer({ minimum: 1, maximum: limits.chunkBytes }),
+  /** CRC32C of the whole chunk. */
+  crc: tU32,
+});
+export type ChunkRecord = Static<typeof tChunkRecord>;
+
+/** What one commit does to one file. */
+export const tFileCommit = Type.Object({
+  ino: tIno,
+  /** In write order: a later one overwrites what it overlaps. */
+  extents: Type.Array(tExtent, { maxItems: limits.extentsPerMessage }),
+  /** The file is at least this long afterwards. */
+  minSize: tCount,
+  mtime: tTimespec,
+  clearPrivileges: Type.Boolean(),
+});
+export type FileCommit = Static<typeof tFileCommit>;
+
+export const tTaskProgress = Type.Object({
+  id: tCount,
+  kind: tLabel,
+  server: Type.Union([tServerId, Type.Null()]),
+  state: Type.Union([Type.Literal('queued'), Type.Literal('running'), Type.Literal('failed')]),
+  done: tCount,
+  total: tCount,
+  attempts: tCount,
+});
+
+/** `leasefs status`, as the server sees it. */
+export const tStatus = Type.Object({
+  clusterId: tClusterId,
+  formatVersion: tCount,
+  startedAt: tTimespec,
+  map: tClusterMap,
+  inodes: tCount,
+  orphans: tCount,
+  chunks: tCount,
+  /** Bytes of file content that extents reference, before replication. */
+  referencedBytes: tCount,
+  /** Bytes of committed chunks, before replication; above referencedBytes by what is garbage. */
+  chunkBytes: tCount,
+  sessions: Type.Array(
+    Type.Object({
+      id: tSessionId,
+      host: tLabel,
+      pid: tCount,
+      mountpoint: tLabel,
+      connected: Type.Boolean(),
+      expiresInMs: Type.Integer(),
+      openInodes: tCount,
+    }),
+  ),
+  tasks: Type.Array(tTaskProgress),
+});
+export type Status = Static<typeof tStatus>;
+
+/**
+ * The disk below a chunk server: servers with the same `name` share what is free on it. Absent: it has a disk
+ * of its own.
+ */
+export const tDisk = Type.Object({ name: tLabel, freeBytes: tCount });
+
+/** A piece of work for a chunk server, leased to it until `leaseMs` have passed. */
+export const tTask = Type.Object({
+  id: tCount,
+  leaseMs: tCount,
+  work: Type.Union([
+    /** Delete these chunks if they are there. */
+    Type.Object({
+      kind: Type.Literal('delete'),
+      chunks: Type.Array(tChunkId, { maxItems: limits.chunksPerMessage }),
+    }),
+    /** List what is stored with first <= id <= last and ask `findGarbage` about it; delete what it names. */
+    Type.Object({ kind: Type.Literal('sweep'), first: tChunkId, last: tChunkId }),
+  ]),
+});
+export type Task = Static<typeof tTask>;
+
+const tNewNode = {
+  parent: tIno,
+  name: tName,
+  owner: tOwner,
+};
+const tEntryArgs = Type.Object({ parent: tIno, name: tName });
+const tInoArgs = Type.Object({ ino: tIno });
+const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
+
+export const metaMethods = {
+  // Sessions
+
+  /**
+   * Registers a mount, or resumes its session (`resume`) with a token risen by one. **Codes:** sessionLost
+   * when the session to resume has expired; fenced when the token is not the session's newest.
+   */
+  openSession: method('control', {
+    args: Type.Object({
+      host: tLabel,
+      pid: tCount,
+      mountpoint: tLabel,
+      resume: Type.Optional(Type.Object({ session: tSessionId, token: tFencingToken })),
+    }),
+    reply: Type.Object({
+      session: tSessionId,
+      token: tFencingToken,
+      ttlMs: tCount,
+      now: tTimespec,
+      map: tClusterMap,
+    }),
+  }),
+  /** Renews the session. `finishedBelow`: every mutation with a smaller sequence number has its reply. */
+  heartbeat: method('control', {
+    args: Type.Object({ finishedBelow: tCount }),
+    reply: Type.Object({ now: tTimespec, mapEpoch: tCount }),
+  }),
+  /** Ends the session: its opens are released. */
+  closeSession: method('control', { args: tNothing, reply: tNothing }),
+  /** A range of identifiers for this session alone. */
+  reserveIds: method('mutation', {
+    args: Type.Object({
+      kind: Type.Union([Type.Literal('inode'), Type.Literal('chunk')]),
+      count: Type.Integer({ minimum: 1, maximum: limits.idRangeSize }),
+    }),
+    reply: Type.Object({ first: tCount, count: tCount }),
+  }),
+
+  // Names
+
+  /** **Errors:** ENOENT; ENOTDIR (parent is no directory); `..` gives the parent. */
+  lookup: method('read', {
+    args: tEntryArgs,
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL'],
+  }),
+  /** **Errors:** ENOENT when the inode is gone (to the kernel: ESTALE by handle, ENOENT by path). */
+  getattr: method('read', { args: tInoArgs, reply: tAttr, errnos: ['ENOENT'] }),
+  setattr: method('mutation', {
+    args: Type.Object({ ino: tIno, set: tSetAttr }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'EINVAL', 'EISDIR', 'EFBIG'],
+  }),
+  /**
+   * Creates a regular file and opens it, or, without `exclusive`, opens the one that is there. `created`
+   * tells which. `mode` has the umask applied.
+   */
+  create: method('mutation', {
+    args: Type.Object({
+      ...tNewNode,
+      mode: tPermissions,
+      exclusive: Type.Boolean(),
+      truncate: Type.Boolean(),
+    }),
+    reply: Type.Object({ attr: tAttr, created: Type.Boolean() }),
+    errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EISDIR', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC', 'EOPNOTSUPP'],
+  }),
+  /** `mode` with file type: regular, fifo, socket, character or block device. */
+  mknod: method('mutation', {
+    args: Type.Object({ ...tNewNode, mode: tU32, rdev: tU32 }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC'],
+  }),
+  mkdir: method('mutation', {
+    args: Type.Object({ ...tNewNode, mode: tPermissions }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'EMLINK', 'ENAMETOOLONG', 'ENOSPC'],
+  }),
+  symlink: method('mutation', {
+    args: Type.Object({ ...tNewNode, target: tTarget }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC'],
+  }),
+  link: method('mutation', {
+    args: Type.Object({ ino: tIno, parent: tIno, name: tName }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EPERM', 'EINVAL', 'EMLINK', 'ENAMETOOLONG', 'ENOSPC'],
+  }),
+  /** Removes a name that is no directory. The inode lives on while a session has it open. */
+  unlink: method('mutation', {
+    args: tEntryArgs,
+    reply: tNothing,
+    errnos: ['ENOENT', 'ENOTDIR', 'EISDIR', 'EINVAL', 'ENAMETOOLONG'],
+  }),
+  rmdir: method('mutation', {
+    args: tEntryArgs,
+    reply: tNothing,
+    errnos: ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EINVAL', 'ENAMETOOLONG'],
+  }),
+  /** renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. */
+  rename: method('mutation', {
+    args: Type.Object({
+      parent: tIno,
+      name: tName,
+      newParent: tIno,
+      newName: tName,
+      mode: Type.Union([Type.Literal('replace'), Type.Literal('noreplace'), Type.Literal('exchange')]),
+    }),
+    reply: tNothing,
+    errnos: [
+      'ENOENT',
+      'ENOTDIR',
+      'EISDIR',
+      'EEXIST',
+      'ENOTEMPTY',
+      'EINVAL',
+      'EMLINK',
+      'ENAMETOOLONG',
+      'ENOSPC',
+    ],
+  }),
+  readlink: method('read', {
+    args: tInoArgs,
+    reply: Type.Object({ target: tTarget }),
+    errnos: ['ENOENT', 'EINVAL'],
+  }),
+  /**
+   * A page of a directory without `.` and `..`, in cookie order, behind `after` (0: from the start). Entries
+   * that stay are returned exactly once over a whole pass, entries created or removed meanwhile at most
+   * once. `end` when nothing follows.
+   */
+  readdir: method('read', {
+    args: Type.Object({
+      ino: tIno,
+      after: tCount,
+      limit: Type.Integer({ minimum: 1, maximum: limits.readdirPageEntries }),
+      plus: Type.Boolean(),
+    }),
+    reply: Type.Object({
+      entries: Type.Array(tDirEntry, { maxItems: limits.readdirPageEntries }),
+      /** The directory's parent (for `..`), itself for the root. */
+      parent: tIno,
+      end: Type.Boolean(),
+    }),
+    errnos: ['ENOENT', 'ENOTDIR'],
+  }),
+
+  // Open inodes
+
+  /** This session has the inode open now (however often it says so): it outlives its last name. */
+  open: method('mutation', {
+    args: Type.Object({ ino: tIno, truncate: Type.Boolean() }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'EISDIR', 'EINVAL'],
+  }),
+  /** This session has these inodes no longer open. Unknown ones are passed over. */
+  release: method('mutation', {
+    args: Type.Object({ inos: Type.Array(tIno, { maxItems: limits.filesPerCommit }) }),
+    reply: tNothing,
+  }),
+
+  // Extended attributes (names and values are bytes; namespaces are checked by the kernel and vfs)
+
+  getxattr: method('read', {
+    args: Type.Object({ ino: tIno, name: tXattrName }),
+    reply: Type.Object({ value: tXattrValue }),
+    errnos: ['ENOENT', 'ENODATA'],
+  }),
+  setxattr: method('mutation', {
+    args: Type.Object({
+      ino: tIno,
+      name: tXattrName,
+      value: tXattrValue,
+      mode: Type.Union([Type.Literal('any'), Type.Literal('create'), Type.Literal('replace')]),
+    }),
+    reply: tNothing,
+    errnos: ['ENOENT', 'EEXIST', 'ENODATA', 'ENOSPC'],
+  }),
+  listxattr: method('read', {
+    args: tInoArgs,
+    reply: Type.Object({ names: Type.Array(tXattrName) }),
+    errnos: ['ENOENT'],
+  }),
+  removexattr: method('mutation', {
+    args: Type.Object({ ino: tIno, name: tXattrName }),
+    reply: tNothing,
+    errnos: ['ENOENT', 'ENODATA'],
+  }),
+
+  // Data
+
+  /**
+   * The extents that overlap [offset, offset + length), in order, not cut to the range, with the attributes
+   * they belong to. `next`: where to ask on when there were more than fit, else null.
+   */
+  extents: method('read', {
+    args: Type.Object({ ino: tIno, offset: tCount, length: tCount }),
+    reply: Type.Object({
+      attr: tAttr,
+      extents: Type.Array(tExtent, { maxItems: limits.extentsPerMessage }),
+      next: Type.Union([tCount, Type.Null()]),
+    }),
+    errnos: ['ENOENT', 'EISDIR', 'EINVAL'],
+  }),
+  /**
+   * Makes written data part of files, in one transaction. Each chunk must be on its replicas' disks before.
+   * Files whose inode is gone are skipped and named in `missing`. With `durable` the reply comes after the
+   * metadata is on disk, this commit's and everything earlier.
+   */
+  commit: method('mutation', {
+    args: Type.Object({
+      chunks: Type.Array(tChunkRecord, { maxItems: limits.chunksPerMessage }),
+      files: Type.Array(tFileCommit, { maxItems: limits.filesPerCommit }),
+      durable: Type.Boolean(),
+    }),
+    reply: Type.Object({ missing: Type.Array(tIno), attrs: Type.Array(tAttr) }),
+    errnos: ['EINVAL', 'EFBIG', 'ENOSPC'],
+  }),
+  /** Every change answered before this call is on disk when it returns. */
+  sync: method('control', { args: tNothing, reply: tNothing }),
+  /** Chunk ids of this session whose put failed or was given up: what was stored of them is garbage. */
+  abandonChunks: method('mutation', {
+    args: Type.Object({ chunks: Type.Array(tChunkId, { maxItems: limits.chunksPerMessage }) }),
+    reply: tNothing,
+  }),
+  /** Figures for statfs(2): bytes count one replica. */
+  statfs: method('read', {
+    args: tNothing,
+    reply: Type.Object({ totalBytes: tCount, freeBytes: tCount, inodes: tCount, freeInodes: tCount }),
+  }),
+
+  // Cluster
+
+  map: method('read', { args: tNothing, reply: tClusterMap }),
+  status: method('read', { args: tNothing, reply: tStatus }),
+
+  // Chunk servers
+
+  /**
+   * A chunk server joins, or is back. **Codes:** wrongCluster when `clusterId` is another's. Replies with the
+   * cluster's id, which a new server writes down before it stores anything.
+   */
+  registerServer: method('control', {
+    args: Type.Object({
+      id: tServerId,
+      clusterId: Type.Union([tClusterId, Type.Null()]),
+      url: tUrl,
+      host: tLabel,
+      rack: tLabel,
+      weight: Type.Number({ exclusiveMinimum: 0, maximum: 1e9 }),
+      capacityBytes: tCount,
+      usedBytes: tCount,
+      full: Type.Boolean(),
+      disk: Type.Optional(tDisk),
+    }),
+    reply: Type.Object({ clusterId: tClusterId, heartbeatMs: tCount, map: tClusterMap }),
+  }),
+  /** Keeps a registered server `up` and brings it work. */
+  serverHeartbeat: method('control', {
+    args: Type.Object({
+      capacityBytes: tCount,
+      usedBytes: tCount,
+      full: Type.Boolean(),
+      disk: Type.Optional(tDisk),
+    }),
+    reply: Type.Object({ tasks: Type.Array(tTask, { maxItems: 16 }) }),
+  }),
+  /** Progress or the end of a task leased to this server; renews the lease. */
+  reportTask: method('control', {
+    args: Type.Object({
+      id: tCount,
+      state: Type.Union([Type.Literal('running'), Type.Literal('done'), Type.Literal('failed')]),
+      done: tCount,
+      total: tCount,
+      message: tLabel,
+    }),
+    reply: tNothing,
+  }),
+  /** Which of these stored chunks nothing references nor ever will (unknown, and their session is over). */
+  findGarbage: method('read', {
+    args: Type.Object({ chunks: Type.Array(tChunkId, { maxItems: limits.chunksPerMessage }) }),
+    reply: Type.Object({ garbage: Type.Array(tChunkId, { maxItems: limits.chunksPerMessage }) }),
+  }),
+} as const;
+
+export type MetaMethods = typeof metaMethods;
+
+/** What the metadata server tells a mount or chunk server on its own connection. */
+export const metaCallbacks = {
+  /** The cluster map has changed. */
+  mapChanged: method('control', { args: tClusterMap, reply: tNothing }),
+} as const;
+
+export type MetaCallbacks = typeof metaCallbacks;
