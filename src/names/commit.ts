@@ -1,0 +1,192 @@
+/**
+ * Making written data part of files. Extents are laid over what is there in write order, joined with their
+ * neighbours, and every chunk's usage follows.
+ *
+ * All extents of a chunk should come in one commit: a chunk that no extent references at the end of one is
+ * garbage, and naming it in a later commit is refused.
+ *
+ * A privileged writer's commit (`clearPrivileges` false) leaves file capabilities alone.
+ */
+import { compareTimespec } from '../base/clock.js';
+import { isRegular } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { ChunkId, Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { Extent, FileCommit, MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { ChunkTally } from './chunk-tally.js';
+import { ExtentList, extentEnd } from './extent-list.js';
+import { extentOf } from './extents.js';
+import { attrOf, changed, putInode } from './inode.js';
+import { ask, type Operation, type OperationContext, type Reading } from './operation.js';
+import { dropCapability, unprivilegedMode } from './privileges.js';
+import type { ChunkRow, InodeRow, RowChange } from './rows.js';
+
+/**
+ * Applies written extents, sizes and times to files. Files that are gone are named in `missing`; nothing of
+ * theirs counts. Several entries for one inode act as one after the other.
+ * **Errors:** EINVAL when an extent names no known chunk or bytes beyond its end, a chunk is named with
+ * another length or checksum than before, or an inode is no regular file; EFBIG beyond limits.fileBytes.
+ */
+export function* commit(
+  _context: OperationContext,
+  args: ArgsOf<MetaMethods['commit']>,
+): Operation<ReplyOf<MetaMethods['commit']>> {
+  const chunks = yield* knownChunks(args.chunks);
+  const tally = new ChunkTally();
+  const changes: RowChange[] = [];
+  const missing: Ino[] = [];
+  const attrs: ReplyOf<MetaMethods['commit']>['attrs'] = [];
+  for (const file of byInode(args.files)) {
+    const row = yield* writableInode(file.ino);
+    if (row === undefined) {
+      missing.push(file.ino);
+      continue;
+    }
+    for (const extent of file.extents) yield* checkExtent(extent, chunks);
+    const written = yield* writeFile(row, file, tally);
+    changes.push(...written.changes);
+    attrs.push(attrOf(written.row));
+  }
+  const named: RowChange[] = args.chunks.map(({ id, length, crc }) => {
+    const used = (chunks.get(id)?.used ?? 0) + tally.take(id);
+    return { put: 'chunk', row: { id, length, crc, used } };
+  });
+  return { reply: { missing, attrs }, changes: [...named, ...changes, ...tally.changes()] };
+}
+
+/** The chunks a commit brings, with what is known of them already. **Errors:** EINVAL. */
+function* knownChunks(records: ArgsOf<MetaMethods['commit']>['chunks']): Reading<Map<ChunkId, ChunkRow>> {
+  const chunks = new Map<ChunkId, ChunkRow>();
+  for (const record of records) {
+    if (chunks.has(record.id)) throw new FsError('EINVAL', 'commit', { detail: `chunk ${record.id} twice` });
+    const stored = yield* ask({ read: 'chunk', id: record.id });
+    if (stored !== undefined && (stored.length !== record.length || stored.crc !== record.crc)) {
+      throw new FsError('EINVAL', 'commit', { detail: `chunk ${record.id} has other content` });
+    }
+    chunks.set(record.id, { ...record, used: stored?.used ?? 0 });
+  }
+  return chunks;
+}
+
+/** **Errors:** EINVAL, EFBIG. */
+function* checkExtent(extent: Extent, chunks: Map<ChunkId, ChunkRow>): Reading<void> {
+  let chunk = chunks.get(extent.chunk);
+  if (chunk === undefined) {
+    chunk = yield* ask({ read: 'chunk', id: extent.chunk });
+    if (chunk === undefined) throw new FsError('EINVAL', 'commit', { detail: `no chunk ${extent.chunk}` });
+    chunks.set(extent.chunk, chunk);
+  }
+  if (extent.chunkOffset + extent.length > chunk.length) {
+    throw new FsError('EINVAL', 'commit', { detail: `beyond the end of chunk ${extent.chunk}` });
+  }
+  if (extentEnd(extent) > limits.fileBytes) throw new FsError('EFBIG', 'commit');
+}
+
+/** One entry for each inode, in order of first mention. */
+function byInode(files: readonly FileCommit[]): Iterable<FileCommit> {
+  const merged = new Map<Ino, FileCommit>();
+  for (const file of files) {
+    const before = merged.get(file.ino);
+    if (before === undefined) merged.set(file.ino, file);
+    else {
+      merged.set(file.ino, {
+        ino: file.ino,
+        extents: [...before.extents, ...file.extents],
+        minSize: Math.max(before.minSize, file.minSize),
+        mtime: file.mtime,
+        clearPrivileges: before.clearPrivileges || file.clearPrivileges,
+      });
+    }
+  }
+  return merged.values();
+}
+
+/** The inode to write to; undefined when it is gone. **Errors:** EINVAL when it is no regular file. */
+function* writableInode(ino: Ino): Reading<InodeRow | undefined> {
+  const row = yield* ask({ read: 'inode', ino });
+  if (row === undefined || (row.nlink === 0 && !(yield* ask({ read: 'isOpen', ino })))) return undefined;
+  if (!isRegular(row.mode)) throw new FsError('EINVAL', 'commit', { detail: `inode ${ino} is no file` });
+  return row;
+}
+
+function* writeFile(
+  before: InodeRow,
+  file: FileCommit,
+  tally: ChunkTally,
+): Reading<{ row: InodeRow; changes: RowChange[] }> {
+  const old = before.allocated === 0 ? new Map<number, Extent>() : yield* touched(before.ino, file.extents);
+  const list = new ExtentList([...old.values()]);
+  let size = Math.max(before.size, file.minSize);
+  for (const extent of file.extents) {
+    list.overwrite(extent);
+    size = Math.max(size, extentEnd(extent));
+  }
+  const now = list.joined();
+  const changes: RowChange[] = differences(before.ino, old, now);
+  if (file.clearPrivileges) changes.push(...(yield* dropCapability(before)));
+  const row = changed(before, {
+    size,
+    allocated: before.allocated + count(now, tally, 1) + count(old.values(), tally, -1),
+    mode: file.clearPrivileges ? unprivilegedMode(before.mode) : before.mode,
+    mtime: file.mtime,
+    ctime: compareTimespec(file.mtime, before.ctime) > 0 ? file.mtime : before.ctime,
+  });
+  return { row, changes: [...changes, putInode(row)] };
+}
+
+/** Counts bytes into the tally; returns their sum, times `sign`. */
+function count(extents: Iterable<Extent>, tally: ChunkTally, sign: 1 | -1): number {
+  let bytes = 0;
+  for (const extent of extents) {
+    tally.add(extent.chunk, sign * extent.length);
+    bytes += sign * extent.length;
+  }
+  return bytes;
+}
+
+/** The stored extents that `extents` overlap or adjoin, by offset, in order. */
+function* touched(ino: Ino, extents: readonly Extent[]): Reading<Map<number, Extent>> {
+  const found = new Map<number, Extent>();
+  for (const range of ranges(extents)) {
+    let from = Math.max(0, range.from - 1);
+    const to = Math.min(range.to + 1, Number.MAX_SAFE_INTEGER);
+    for (;;) {
+      const page = yield* ask({ read: 'extents', ino, from, to, limit: limits.extentsPerMessage });
+      for (const row of page) found.set(row.offset, extentOf(row));
+      const last = page[page.length - 1];
+      if (last === undefined || page.length < limits.extentsPerMessage) break;
+      from = extentEnd(last);
+      if (from >= to) break;
+    }
+  }
+  return found;
+}
+
+/** The file ranges that extents cover together, ascending, apart from one another. */
+function ranges(extents: readonly Extent[]): { from: number; to: number }[] {
+  const out: { from: number; to: number }[] = [];
+  for (const extent of [...extents].sort((a, b) => a.offset - b.offset)) {
+    const last = out[out.length - 1];
+    if (last !== undefined && extent.offset <= last.to) last.to = Math.max(last.to, extentEnd(extent));
+    else out.push({ from: extent.offset, to: extentEnd(extent) });
+  }
+  return out;
+}
+
+/** From stored extents to new ones: removals first, so that puts never meet what they replace. */
+function differences(ino: Ino, old: ReadonlyMap<number, Extent>, now: readonly Extent[]): RowChange[] {
+  const changes: RowChange[] = [];
+  const kept = new Set(now.map((extent) => extent.offset));
+  for (const offset of old.keys()) {
+    if (!kept.has(offset)) changes.push({ delete: 'extent', ino, offset });
+  }
+  for (const extent of now) {
+    if (!same(old.get(extent.offset), extent)) changes.push({ put: 'extent', row: { ino, ...extent } });
+  }
+  return changes;
+}
+
+function same(a: Extent | undefined, b: Extent): boolean {
+  return a !== undefined && a.length === b.length && a.chunk === b.chunk && a.chunkOffset === b.chunkOffset;
+}

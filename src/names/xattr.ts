@@ -1,0 +1,82 @@
+/**
+ * Extended attributes: byte strings by name. Namespaces (`user.`, `security.`, ...) and who may use them are
+ * checked above; here a name is only bytes.
+ * **Source:** xattr(7), setxattr(2).
+ */
+import { FsError } from '../proto/errno.js';
+import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { changed, existingInode, putInode } from './inode.js';
+import { ask, type Operation, type OperationContext } from './operation.js';
+import type { XattrRow } from './rows.js';
+
+/** **Errors:** ENOENT; ENODATA when there is no such attribute. */
+export function* getxattr(
+  _context: OperationContext,
+  args: ArgsOf<MetaMethods['getxattr']>,
+): Operation<ReplyOf<MetaMethods['getxattr']>> {
+  yield* existingInode(args.ino, 'getxattr');
+  const row = yield* ask({ read: 'xattr', ino: args.ino, name: args.name });
+  if (row === undefined) throw new FsError('ENODATA', 'getxattr');
+  return { reply: { value: row.value }, changes: [] };
+}
+
+/**
+ * **Errors:** ENOENT; EEXIST (`create`); ENODATA (`replace`); ENOSPC when names would no longer fit one
+ * listing (limits.xattrListBytes) or names and values would pass limits.xattrTotalBytes.
+ */
+export function* setxattr(
+  context: OperationContext,
+  args: ArgsOf<MetaMethods['setxattr']>,
+): Operation<ReplyOf<MetaMethods['setxattr']>> {
+  const inode = yield* existingInode(args.ino, 'setxattr');
+  const rows = yield* ask({ read: 'xattrs', ino: args.ino });
+  const others = rows.filter((row) => Buffer.compare(row.name, args.name) !== 0);
+  const exists = others.length < rows.length;
+  if (args.mode === 'create' && exists) throw new FsError('EEXIST', 'setxattr');
+  if (args.mode === 'replace' && !exists) throw new FsError('ENODATA', 'setxattr');
+  const row: XattrRow = { ino: args.ino, name: args.name, value: args.value };
+  checkRoom([...others, row]);
+  return {
+    reply: {},
+    changes: [{ put: 'xattr', row }, putInode(changed(inode, { ctime: context.now }))],
+  };
+}
+
+function checkRoom(rows: readonly XattrRow[]): void {
+  let list = 0;
+  let total = 0;
+  for (const row of rows) {
+    list += row.name.length + 1;
+    total += row.name.length + row.value.length;
+  }
+  if (list > limits.xattrListBytes || total > limits.xattrTotalBytes) throw new FsError('ENOSPC', 'setxattr');
+}
+
+/** **Errors:** ENOENT. */
+export function* listxattr(
+  _context: OperationContext,
+  args: ArgsOf<MetaMethods['listxattr']>,
+): Operation<ReplyOf<MetaMethods['listxattr']>> {
+  yield* existingInode(args.ino, 'listxattr');
+  const rows = yield* ask({ read: 'xattrs', ino: args.ino });
+  return { reply: { names: rows.map((row) => row.name) }, changes: [] };
+}
+
+/** **Errors:** ENOENT; ENODATA when there is no such attribute. */
+export function* removexattr(
+  context: OperationContext,
+  args: ArgsOf<MetaMethods['removexattr']>,
+): Operation<ReplyOf<MetaMethods['removexattr']>> {
+  const inode = yield* existingInode(args.ino, 'removexattr');
+  const row = yield* ask({ read: 'xattr', ino: args.ino, name: args.name });
+  if (row === undefined) throw new FsError('ENODATA', 'removexattr');
+  return {
+    reply: {},
+    changes: [
+      { delete: 'xattr', ino: args.ino, name: args.name },
+      putInode(changed(inode, { ctime: context.now })),
+    ],
+  };
+}
