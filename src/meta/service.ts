@@ -1,0 +1,273 @@
+/**
+ * What the metadata server answers: one handler for each row of metaMethods, bound to one connection. A
+ * handler says who may call it, which rules run, and whether group commit or memory answers; what a method
+ * means is written elsewhere (names/, sessions.ts, cluster.ts, tasks.ts).
+ */
+import type { Clock } from '../base/clock.js';
+import { type NamespaceMethod, namespace } from '../names/namespace.js';
+import { runSync } from '../names/operation.js';
+import { FsError } from '../proto/errno.js';
+import { asChunkId, type ChunkId } from '../proto/ids.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { ProtocolError } from '../proto/protocol-error.js';
+import type { CallContext, Handlers } from '../rpc/peer.js';
+import type { Cluster } from './cluster.js';
+import type { Connection } from './connection.js';
+import type { GroupCommit } from './group-commit.js';
+import type { Housekeeping } from './housekeeping.js';
+import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
+import { mayCommit, type Session, type Sessions } from './sessions.js';
+import { statfs, status } from './status.js';
+import type { MetaStore } from './store.js';
+import type { QueueChange, Tasks } from './tasks.js';
+
+/** The parts of a running metadata server. */
+export interface MetaParts {
+  readonly store: MetaStore;
+  readonly clock: Clock;
+  readonly commit: GroupCommit;
+  readonly sessions: Sessions;
+  readonly mutations: Mutations;
+  readonly cluster: Cluster;
+  readonly tasks: Tasks;
+  readonly housekeeping: Housekeeping;
+  readonly startedAt: ReturnType<Clock['now']>;
+}
+
+type Handler<K extends keyof MetaMethods> = (
+  args: ArgsOf<MetaMethods[K]>,
+  context: CallContext,
+) => Promise<ReplyOf<MetaMethods[K]>>;
+
+/** The handlers for one connection. */
+export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMethods> {
+  const { read, mutation, named } = runners(parts, connection);
+  return {
+    ...sessionHandlers(parts, connection),
+    ...clusterHandlers(parts, connection),
+    lookup: read('lookup'),
+    getattr: read('getattr'),
+    setattr: named('setattr'),
+    create: named('create'),
+    mknod: named('mknod'),
+    mkdir: named('mkdir'),
+    symlink: named('symlink'),
+    link: named('link'),
+    unlink: named('unlink'),
+    rmdir: named('rmdir'),
+    rename: named('rename'),
+    readlink: read('readlink'),
+    readdir: read('readdir'),
+    open: named('open'),
+    release: named('release'),
+    getxattr: read('getxattr'),
+    setxattr: named('setxattr'),
+    listxattr: read('listxattr'),
+    removexattr: named('removexattr'),
+    extents: read('extents'),
+    commit: (args, context) =>
+      mutation('commit', context, args.durable, (session) => {
+        checkChunks(parts.store, session, args);
+        return namespaceEffect(parts, 'commit', args, session);
+      }),
+    reserveIds: (args, context) =>
+      // On disk before it is answered: chunks under these ids are stored before they are committed.
+      mutation('reserveIds', context, true, (session) => reserveIds(parts, session, args)),
+    abandonChunks: (args, context) =>
+      mutation('abandonChunks', context, false, (session) => abandonChunks(parts, session, args.chunks)),
+  };
+}
+
+/** The three ways in which a method reaches the store. */
+function runners(parts: MetaParts, connection: Connection) {
+  const { store, commit, sessions, mutations, clock } = parts;
+  const mutation = async <K extends keyof MetaMethods>(
+    method: K,
+    context: CallContext,
+    durable: boolean,
+    rules: Rules<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> => {
+    const done = await commit.submit(
+      connection,
+      mutations.request(method, connection, context, { durable, rules }),
+    );
+    return unwrap(done.settled);
+  };
+  const named =
+    <K extends NamespaceMethod>(method: K): Handler<K> =>
+    (args, context) =>
+      mutation(method, context, false, (session) => namespaceEffect(parts, method, args, session));
+  const read =
+    <K extends NamespaceMethod>(method: K): Handler<K> =>
+    (args, context) =>
+      commit.submit(connection, {
+        writes: false,
+        durable: false,
+        plan: () => {
+          const session = sessions.live(connection);
+          if (context.aborted) throw new ProtocolError('cancelled', method);
+          const operation = namespace[method](contextOf(session, clock.now()), args);
+          const { reply } = runSync(operation, (row) => store.answer(row));
+          return () => reply;
+        },
+      });
+  return { mutation, named, read };
+}
+
+function namespaceEffect<K extends NamespaceMethod>(
+  { store, clock }: MetaParts,
+  method: K,
+  args: ArgsOf<MetaMethods[K]>,
+  session: Session,
+): ReturnType<Rules<ReplyOf<MetaMethods[K]>>> {
+  const operation = namespace[method](contextOf(session, clock.now()), args);
+  const { reply, changes } = runSync(operation, (row) => store.answer(row));
+  return { reply, apply: () => store.apply(changes) };
+}
+
+/**
+ * A session commits chunks that were given to it, and none whose deletion may be under way.
+ * **Errors:** EINVAL.
+ */
+function checkChunks(store: MetaStore, session: Session, args: ArgsOf<MetaMethods['commit']>): void {
+  for (const { id } of args.chunks) {
+    if (!mayCommit(session, id))
+      throw new FsError('EINVAL', 'commit', { detail: `chunk ${id} was not given to session ${session.id}` });
+    const known = store.answer({ read: 'chunk', id }) !== undefined;
+    if (store.isRetired(id) || (!known && store.hasChunk(id)))
+      throw new FsError('EINVAL', 'commit', { detail: `chunk ${id} is garbage already` });
+  }
+}
+
+function reserveIds(
+  { store, sessions }: MetaParts,
+  session: Session,
+  { kind, count }: ArgsOf<MetaMethods['reserveIds']>,
+): ReturnType<Rules<ReplyOf<MetaMethods['reserveIds']>>> {
+  const first = store.nextId(kind);
+  const last = asChunkId(first + count - 1);
+  const range = { first: asChunkId(first), last, session: session.id };
+  return {
+    reply: { first, count },
+    apply: () => {
+      store.allocate(kind, count);
+      if (kind === 'chunk') store.putRange(range);
+    },
+    committed: () => {
+      if (kind === 'chunk') sessions.granted(session, range);
+    },
+  };
+}
+
+/** What was committed is not abandoned, whatever the mount says. **Codes:** notAllowed (another's chunk). */
+function abandonChunks(
+  { store, housekeeping, tasks }: MetaParts,
+  session: Session,
+  chunks: readonly ChunkId[],
+): ReturnType<Rules<ReplyOf<MetaMethods['abandonChunks']>>> {
+  const foreign = chunks.find((id) => !mayCommit(session, id));
+  if (foreign !== undefined)
+    throw new ProtocolError('notAllowed', `chunk ${foreign} was not given to session ${session.id}`);
+  const garbage = chunks.filter((id) => !store.hasChunk(id) && !store.isRetired(id));
+  let change: QueueChange = { put: [], deleted: [] };
+  return {
+    reply: {},
+    apply: () => {
+      change = housekeeping.queueDeletion(garbage);
+    },
+    committed: () => tasks.committed(change),
+  };
+}
+
+type SessionMethod = 'openSession' | 'heartbeat' | 'closeSession' | 'sync' | 'statfs';
+
+function sessionHandlers(parts: MetaParts, connection: Connection): { [K in SessionMethod]: Handler<K> } {
+  const { commit, sessions, cluster, clock, housekeeping } = parts;
+  return {
+    openSession: async (args) => {
+      const { resume, ...mount } = args;
+      const request =
+        resume === undefined ? sessions.open(connection, mount) : sessions.resume(connection, mount, resume);
+      const binding = await commit.submit(connection, request);
+      return { ...binding, ttlMs: sessions.ttlMs, now: clock.now(), map: cluster.map() };
+    },
+    heartbeat: async ({ finishedBelow }) => {
+      const session = sessions.live(connection);
+      sessions.renew(session);
+      const news = sessions.news(connection, finishedBelow);
+      if (news !== undefined) await commit.submit(connection, news);
+      return { now: clock.now(), mapEpoch: cluster.epoch };
+    },
+    closeSession: async () => {
+      const session = await commit.submit(connection, sessions.close(connection));
+      await housekeeping.endSession(session);
+      return {};
+    },
+    sync: () =>
+      commit.submit(connection, {
+        writes: false,
+        durable: true,
+        plan: () => {
+          sessions.live(connection);
+          return () => ({});
+        },
+      }),
+    statfs: async () => statfs(parts),
+  };
+}
+
+type ClusterMethod = 'map' | 'status' | 'registerServer' | 'serverHeartbeat' | 'reportTask' | 'findGarbage';
+
+function clusterHandlers(parts: MetaParts, connection: Connection): { [K in ClusterMethod]: Handler<K> } {
+  const { commit, cluster, tasks, store } = parts;
+  return {
+    map: async () => cluster.map(),
+    status: async () => status(parts),
+    registerServer: async (args) => {
+      cluster.greet(connection, args);
+      await commit.submit(connection, cluster.register(connection, args));
+      tasks.returned(args.id);
+      const { clusterId } = store.filesystem;
+      return { clusterId, heartbeatMs: cluster.heartbeatMs, map: cluster.map() };
+    },
+    serverHeartbeat: async (args) => {
+      const news = cluster.heartbeat(connection, args);
+      if (news !== undefined) await commit.submit(connection, news);
+      return { tasks: tasks.lease(connection.requireServer()) };
+    },
+    reportTask: async (report) => {
+      const server = connection.requireServer();
+      if (report.state === 'running') tasks.progress(server, report);
+      else
+        await commit.submit(connection, {
+          writes: true,
+          durable: false,
+          alone: true,
+          plan: () => () => tasks.settle(server, report),
+          committed: (change) => tasks.committed(change),
+        });
+      return {};
+    },
+    findGarbage: async ({ chunks }) => {
+      connection.requireServer();
+      return { garbage: await commit.submit(connection, garbageAmong(parts, chunks)) };
+    },
+  };
+}
+
+/** Chunks that no row references and no session can commit any more. Ids never given out are not ours. */
+function garbageAmong({ store, sessions }: MetaParts, chunks: readonly ChunkId[]) {
+  return {
+    writes: false,
+    durable: false,
+    plan: () => {
+      const committable = sessions.committable();
+      const next = store.nextId('chunk');
+      const garbage = chunks.filter(
+        (id) => id < next && !store.hasChunk(id) && (store.isRetired(id) || !committable(id)),
+      );
+      return () => garbage;
+    },
+  };
+}
