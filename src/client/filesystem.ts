@@ -1,0 +1,189 @@
+/**
+ * A mount's connection to one filesystem: the metadata server, the chunk servers, and the write and read
+ * paths over them, put together. vfs is the only user; it sees inodes, bytes and errnos, and no server.
+ *
+ * The session is written down in the cache directory. A fresh daemon closes the session of the one before,
+ * so that what that one had open is let go at once, and opens its own: until there is a journal, there is
+ * nothing of the old session that could be continued.
+ */
+import { hostname } from 'node:os';
+import { present } from '../base/assert.js';
+import { type Clock, systemClock } from '../base/clock.js';
+import type { ClusterMap } from '../proto/cluster-map.js';
+import type { ChunkId } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { connectWebSocket } from '../rpc/websocket.js';
+import { AbandonedChunks } from './abandoned-chunks.js';
+import { ChunkLinks, type Connect } from './chunk-links.js';
+import { ChunkReader } from './chunk-reader.js';
+import { ChunkWriter } from './chunk-writer.js';
+import { ClusterView } from './cluster-view.js';
+import { ChunkIds } from './id-ranges.js';
+import type { InterruptSource } from './link-call.js';
+import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
+import { ReplicaReader } from './replica-reader.js';
+
+export interface FilesystemOptions {
+  readonly metaUrl: string;
+  /** For people, in `leasefs status`. */
+  readonly mountpoint: string;
+  /** A directory of this mount alone; made when missing. */
+  readonly cacheDir: string;
+  /** How long a call waits for servers before the program gets an errno. */
+  readonly timeoutMs: number;
+  readonly readOnly: boolean;
+  /** Bytes that may be uncommitted; default limits.dirtyBytes, at least one chunk. */
+  readonly dirtyBytes?: number;
+  /** Memory for chunk blocks; default limits.blockCacheBytes. */
+  readonly blockCacheBytes?: number;
+  readonly clock?: Clock;
+  /** How connections are made; WebSocket unless a test says otherwise. */
+  readonly connect?: Connect;
+}
+
+/** Everything below `Filesystem`, made once the first session is open. */
+interface Parts {
+  readonly link: MetadataLink;
+  readonly links: ChunkLinks;
+  readonly writer: ChunkWriter;
+  readonly reader: ChunkReader;
+}
+
+export class Filesystem {
+  readonly readOnly: boolean;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly writer: ChunkWriter;
+  readonly reader: ChunkReader;
+  readonly #link: MetadataLink;
+  readonly #links: ChunkLinks;
+  /** Called when the session was lost, after everything that belonged to it was given up. */
+  onSessionLost: (() => void) | undefined;
+
+  /** Use connectFilesystem. */
+  constructor(parts: Parts, options: FilesystemOptions) {
+    this.readOnly = options.readOnly;
+    this.timeoutMs = options.timeoutMs;
+    this.clock = options.clock ?? systemClock;
+    this.writer = parts.writer;
+    this.reader = parts.reader;
+    this.#link = parts.link;
+    this.#links = parts.links;
+  }
+
+  /** Rises when a session was lost: the server no longer has anything open for this mount. */
+  get generation(): number {
+    return this.#link.generation;
+  }
+
+  /** Rises with every connection: what was learned over an earlier one is checked before it is used. */
+  get connections(): number {
+    return this.#link.connections;
+  }
+
+  /** Whether there is a connection with an open session now. */
+  get isUp(): boolean {
+    return this.#link.isUp;
+  }
+
+  /** Whether what the server said is still its word; false once the session may have expired. */
+  get isValid(): boolean {
+    return this.#link.isValid;
+  }
+
+  /** Calls a method of the metadata server. **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
+  call<K extends keyof MetaMethods & string>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    return this.#link.call(method, args, options);
+  }
+
+  /** The server has given `attr` its times: this mount's own times come after them. */
+  seen(attr: { readonly ctime: { readonly sec: number; readonly nsec: number } }): void {
+    this.#link.serverClock.seen(attr.ctime);
+  }
+
+  /** Ends the session and all connections. What is not committed by then is lost: flush first. */
+  async close(): Promise<void> {
+    await this.#link.close();
+    this.#links.close();
+  }
+}
+
+/**
+ * Connects to the filesystem at `metaUrl`. **Errors:** FsError EIO or ETIMEDOUT when there is no session
+ * within `timeoutMs`; Node's own for a cache directory that cannot be written.
+ */
+export async function connectFilesystem(options: FilesystemOptions): Promise<Filesystem> {
+  const clock = options.clock ?? systemClock;
+  const connect = options.connect ?? connectWebSocket;
+  let map: ClusterMap | undefined;
+  let parts: (Parts & { view: ClusterView; forgetSession: () => void }) | undefined;
+  let filesystem: Filesystem | undefined;
+  const link = new MetadataLink({
+    url: options.metaUrl,
+    host: hostname(),
+    pid: process.pid,
+    mountpoint: options.mountpoint,
+    cacheDir: options.cacheDir,
+    timeoutMs: options.timeoutMs,
+    clock,
+    connect,
+    onMap: (newer) => {
+      map = newer;
+      parts?.view.update(newer);
+      parts?.links.prune(newer);
+    },
+    onSessionLost: () => {
+      parts?.forgetSession();
+      filesystem?.onSessionLost?.();
+    },
+  });
+  await link.start();
+  const view = new ClusterView(present(map, 'a session comes with a map'), clock);
+  parts = makeParts({ link, view, clock, connect }, options);
+  filesystem = new Filesystem(parts, options);
+  return filesystem;
+}
+
+function makeParts(
+  over: { link: MetadataLink; view: ClusterView; clock: Clock; connect: Connect },
+  options: FilesystemOptions,
+): Parts & { view: ClusterView; forgetSession: () => void } {
+  const { link, view, clock, connect } = over;
+  const { timeoutMs } = options;
+  const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
+  const links = new ChunkLinks({ connect, clock });
+  const ids = new ChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
+  const abandoned = new AbandonedChunks((chunks) => link.call('abandonChunks', { chunks }, untilAnswered));
+  const refreshMap = (): void => link.refreshMap();
+  const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
+  const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
+  const writer = new ChunkWriter({
+    clock,
+    serverClock: link.serverClock,
+    view,
+    links,
+    ids,
+    timeoutMs,
+    dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
+    refreshMap,
+    commit: (args) => link.call('commit', args, untilAnswered),
+    sync: async (request: InterruptSource | undefined) => {
+      await link.call('sync', {}, { request });
+    },
+    abandon: (id: ChunkId) => abandoned.add(id),
+    onCommitted: (id, bytes) => reader.keep(id, bytes),
+  });
+  const forgetSession = (): void => {
+    ids.clear();
+    abandoned.clear();
+    reader.clear();
+    writer.sessionLost();
+  };
+  return { link, links, writer, reader, view, forgetSession };
+}
