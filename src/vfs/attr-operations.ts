@@ -1,0 +1,142 @@
+/**
+ * Attributes and what hangs on an inode: getattr, setattr, access, extended attributes, statfs.
+ */
+import { type Attr, isDir } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { SetAttr } from '../proto/meta-methods.js';
+import type { FileOperations } from './file-operations.js';
+import type { FileState } from './file-state.js';
+import { isFsError, type MountContext } from './mount-context.js';
+import type { AttrChange, AttrReply, Request, SetxattrMode, StatfsReply } from './operations.js';
+
+const STATFS_BLOCK_BYTES = 4096;
+/** `system.` holds ACLs, which are to come; the kernel makes it EOPNOTSUPP for programs. */
+const XATTR_NAMESPACES = ['user.', 'trusted.', 'security.'].map((prefix) => Buffer.from(prefix));
+
+export class AttrOperations {
+  readonly #mount: MountContext;
+  readonly #files: FileOperations;
+
+  constructor(mount: MountContext, files: FileOperations) {
+    this.#mount = mount;
+    this.#files = files;
+  }
+
+  /** **Errors:** ENOENT; ESTALE when an open file is gone. */
+  async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
+    const state = await this.#files.stateOf(request, fh);
+    try {
+      const attr = await this.#mount.fs.call('getattr', { ino }, { request });
+      return this.#mount.attrReply(this.#mount.learn(attr));
+    } catch (error) {
+      if (state !== undefined && isFsError(error, 'ENOENT'))
+        throw new FsError('ESTALE', 'getattr', { cause: error });
+      throw error;
+    }
+  }
+
+  /**
+   * Changes attributes in one step, in order with this mount's writes: those before a new size are cut by
+   * it, and a time that is set is not undone when bytes written before are committed. **Errors:** EROFS,
+   * EFBIG; as `setattr` in the table.
+   */
+  async setattr(request: Request, ino: Ino, fh: number | undefined, change: AttrChange): Promise<AttrReply> {
+    this.#mount.assertWritable('setattr');
+    if (change.size !== undefined && change.size > limits.fileBytes) throw new FsError('EFBIG', 'setattr');
+    const { fs, files } = this.#mount;
+    const state = (await this.#files.stateOf(request, fh)) ?? files.get(ino);
+    const call = (): Promise<Attr> => fs.call('setattr', { ino, set: setAttrOf(change) }, { request });
+    if (state === undefined) return this.#mount.attrReply(this.#mount.learn(await call()));
+    state.opening++;
+    try {
+      const attr = await fs.writer.exclusive(state.pending, call, request);
+      return this.#mount.attrReply(this.#applied(state, change, attr));
+    } finally {
+      state.opening--;
+    }
+  }
+
+  #applied(state: FileState, change: AttrChange, attr: Attr): Attr {
+    const { pending } = state;
+    this.#mount.fs.seen(attr);
+    if (change.size !== undefined) pending.truncate(change.size);
+    if (change.size !== undefined || change.mtime !== undefined) pending.mtime = attr.mtime;
+    if (change.mode !== undefined) pending.clearPrivileges = false;
+    return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);
+  }
+
+  /** By mode bits and the caller's own group; supplementary groups are the kernel's to know. **Errors:** EACCES. */
+  async access(request: Request, ino: Ino, mask: number): Promise<void> {
+    const { attr } = await this.getattr(request, ino, undefined);
+    const anyExecute = (attr.mode & 0o111) !== 0 || isDir(attr.mode);
+    if (request.uid === 0) {
+      if ((mask & 1) !== 0 && !anyExecute) throw new FsError('EACCES', 'access');
+      return;
+    }
+    const shift = request.uid === attr.uid ? 6 : request.gid === attr.gid ? 3 : 0;
+    if (((attr.mode >> shift) & mask) !== mask) throw new FsError('EACCES', 'access');
+    if ((mask & 2) !== 0) this.#mount.assertWritable('access');
+  }
+
+  async statfs(request: Request): Promise<StatfsReply> {
+    const { totalBytes, freeBytes, inodes, freeInodes } = await this.#mount.fs.call(
+      'statfs',
+      {},
+      { request },
+    );
+    const free = Math.floor(freeBytes / STATFS_BLOCK_BYTES);
+    return {
+      blockSize: STATFS_BLOCK_BYTES,
+      blocks: Math.floor(totalBytes / STATFS_BLOCK_BYTES),
+      freeBlocks: free,
+      availableBlocks: free,
+      inodes,
+      freeInodes,
+      nameMax: limits.nameBytes,
+    };
+  }
+
+  /** **Errors:** EOPNOTSUPP (namespace), ENODATA, ENOENT. */
+  async getxattr(request: Request, ino: Ino, name: Uint8Array): Promise<Uint8Array> {
+    checkNamespace(name, 'getxattr');
+    return (await this.#mount.fs.call('getxattr', { ino, name }, { request })).value;
+  }
+
+  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ENOENT, ENOSPC. */
+  async setxattr(
+    request: Request,
+    ino: Ino,
+    attribute: { name: Uint8Array; value: Uint8Array; mode: SetxattrMode },
+  ): Promise<void> {
+    this.#mount.assertWritable('setxattr');
+    checkNamespace(attribute.name, 'setxattr');
+    if (attribute.value.length > limits.xattrValueBytes) throw new FsError('E2BIG', 'setxattr');
+    await this.#mount.fs.call('setxattr', { ino, ...attribute }, { request });
+  }
+
+  async listxattr(request: Request, ino: Ino): Promise<Uint8Array[]> {
+    return (await this.#mount.fs.call('listxattr', { ino }, { request })).names;
+  }
+
+  /** **Errors:** EROFS, EOPNOTSUPP, ENODATA, ENOENT. */
+  async removexattr(request: Request, ino: Ino, name: Uint8Array): Promise<void> {
+    this.#mount.assertWritable('removexattr');
+    checkNamespace(name, 'removexattr');
+    await this.#mount.fs.call('removexattr', { ino, name }, { request });
+  }
+}
+
+function checkNamespace(name: Uint8Array, op: string): void {
+  if (name.length > limits.xattrNameBytes) throw new FsError('ERANGE', op);
+  const isKnown = XATTR_NAMESPACES.some(
+    (prefix) => name.length > prefix.length && prefix.equals(name.subarray(0, prefix.length)),
+  );
+  if (!isKnown) throw new FsError('EOPNOTSUPP', op);
+}
+
+function setAttrOf(change: AttrChange): SetAttr {
+  const { mode, ...rest } = change;
+  return mode === undefined ? rest : { ...rest, mode: mode & 0o7777 };
+}

@@ -1,0 +1,227 @@
+/**
+ * Open files: open, create, read, write, flush, fsync, release.
+ *
+ * A write is answered when its bytes are in the mount's open chunk; close (flush) and fsync wait until
+ * everything of the file is committed and on disk, and report what failed, once to each handle. A close
+ * without writes costs no round trip.
+ *
+ * An O_APPEND write goes to the end as this mount knows it at the moment when its bytes are taken, so two
+ * programs on one mount never overwrite one another; the server is asked for the size before a handle's
+ * first append.
+ */
+
+import { makeLog } from '../base/log.js';
+import { chain, type MaybePromise } from '../base/maybe-promise.js';
+import type { Attr } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import { FileHandle } from './file-handle.js';
+import { FileReader } from './file-reader.js';
+import type { FileState } from './file-state.js';
+import { HandleTable } from './handle-table.js';
+import type { MountContext } from './mount-context.js';
+import { checkName, isFsError } from './mount-context.js';
+import { mayRead, mayWrite, O_EXCL, O_TRUNC } from './open-flags.js';
+import type { Entry, OpenReply, Request } from './operations.js';
+
+const log = makeLog('vfs');
+
+export class FileOperations {
+  readonly #mount: MountContext;
+  readonly #reader: FileReader;
+  readonly #handles = new HandleTable<FileHandle>('file');
+
+  constructor(mount: MountContext) {
+    this.#mount = mount;
+    this.#reader = new FileReader(mount.fs);
+  }
+
+  /** **Errors:** EROFS; ENOENT; EISDIR, EINVAL for what is no file. */
+  async open(request: Request, ino: Ino, flags: number): Promise<OpenReply> {
+    const truncate = (flags & O_TRUNC) !== 0;
+    if (truncate || mayWrite(flags)) this.#mount.assertWritable('open');
+    const state = this.#mount.files.use(ino);
+    state.opening++;
+    try {
+      if (truncate) await this.#openTruncated(request, state);
+      else await this.#openAsIs(request, state, mayRead(flags));
+      return this.#opened(state, flags);
+    } finally {
+      state.opening--;
+      if (state.opens === 0) this.#mount.opens.close(state);
+    }
+  }
+
+  #opened(state: FileState, flags: number): OpenReply {
+    state.opens++;
+    return { fh: this.#handles.add(new FileHandle(state, flags)), keepCache: false, directIo: false };
+  }
+
+  /** Registers the file as open, or asks for what is new when it is; with its extents when it will be read. */
+  async #openAsIs(request: Request, state: FileState, forReading: boolean): Promise<void> {
+    const { opens, fs } = this.#mount;
+    const isMarked = opens.isMarked(state);
+    if (isMarked && !forReading) {
+      state.learn(await fs.call('getattr', { ino: state.ino }, { request }), fs.connections);
+      return;
+    }
+    if (isMarked) {
+      await this.#reader.fetchExtents(state, 0, request);
+      return;
+    }
+    const marking = opens.mark(state, { truncate: false, request });
+    // Beside the open, not after it: what it brings is used only if it is not older than the open's answer.
+    const fetching =
+      forReading && !state.hasExtents ? this.#reader.fetchExtents(state, 0, request) : undefined;
+    // The open's own failure is the answer; without extents the first read asks for them.
+    fetching?.catch(() => {});
+    state.learn(await marking, fs.connections);
+    await fetching?.catch(() => {});
+  }
+
+  async #openTruncated(request: Request, state: FileState): Promise<void> {
+    const { opens, fs } = this.#mount;
+    const mark = (): Promise<Attr> => opens.mark(state, { truncate: true, request });
+    const attr = await fs.writer.exclusive(state.pending, mark, request);
+    fs.seen(attr);
+    state.pending.truncate(0);
+    state.changed(attr, fs.connections, true);
+  }
+
+  /** **Errors:** EROFS; as `create` in the table. */
+  async create(
+    request: Request,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+  ): Promise<{ entry: Entry; open: OpenReply }> {
+    this.#mount.assertWritable('create');
+    checkName(name, 'create');
+    const { fs, files, opens } = this.#mount;
+    const exclusive = (flags & O_EXCL) !== 0;
+    const truncate = (flags & O_TRUNC) !== 0;
+    const { generation } = fs;
+    const releasesBefore = opens.sent;
+    const args = { parent, name, owner: ownerOf(request), mode: mode & 0o7777, exclusive, truncate };
+    const { attr, created } = await fs.call('create', args, {
+      request,
+      onLate: (reply) => this.#createdLate(reply.attr.ino, generation),
+    });
+    fs.seen(attr);
+    const state = files.use(attr.ino);
+    state.opening++;
+    try {
+      state.markedIn = generation;
+      // A release of the same file may have passed the create on the way: say again that it is open.
+      if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
+      if (truncate && !created) state.pending.truncate(0);
+      const known = state.changed(attr, fs.connections, truncate);
+      return { entry: this.#mount.entry(known), open: this.#opened(state, flags) };
+    } finally {
+      state.opening--;
+      if (state.opens === 0) opens.close(state);
+    }
+  }
+
+  #createdLate(ino: Ino, generation: number): void {
+    const state = this.#mount.files.use(ino);
+    state.markedIn ??= generation;
+    if (state.opens === 0) this.#mount.opens.close(state);
+  }
+
+  /** Whether the handle may read is the kernel's to check. **Errors:** EBADF, EIO, ETIMEDOUT, EINTR, ESTALE. */
+  read(request: Request, fh: number, offset: number, length: number): MaybePromise<Uint8Array[]> {
+    const handle = this.#handles.get(fh);
+    return chain(this.#usable(request, handle), () => this.#reader.read(request, handle, offset, length));
+  }
+
+  /** **Errors:** EBADF (not open for writing), EFBIG, EIO, ENOSPC, ETIMEDOUT, EINTR, ESTALE. */
+  write(
+    request: Request,
+    fh: number,
+    offset: number,
+    data: Uint8Array,
+    clearPrivileges: boolean,
+  ): MaybePromise<number> {
+    const handle = this.#handles.get(fh);
+    if (!handle.writable) throw new FsError('EBADF', 'write');
+    const { state } = handle;
+    const ready = chain(this.#usable(request, handle), () => this.#sizeKnown(request, handle));
+    return chain(ready, () => {
+      handle.wrote = true;
+      const at = handle.append ? (): number => state.size : (): number => offset;
+      return this.#mount.fs.writer.write(state.pending, data, at, { clearPrivileges, request });
+    });
+  }
+
+  /** Opens the file at the server again when a lost session has closed it there. */
+  #usable(request: Request, handle: FileHandle): MaybePromise<void> {
+    const { opens } = this.#mount;
+    return opens.isMarked(handle.state) ? undefined : opens.remark(handle.state, request);
+  }
+
+  #sizeKnown(request: Request, handle: FileHandle): MaybePromise<void> {
+    if (!handle.append || handle.sizeAsked) return undefined;
+    const { fs } = this.#mount;
+    return fs.call('getattr', { ino: handle.state.ino }, { request }).then((attr) => {
+      handle.state.learn(attr, fs.connections);
+      handle.sizeAsked = true;
+    });
+  }
+
+  /** A descriptor was closed. **Errors:** what failed to be written, once to each handle; EINTR, ETIMEDOUT. */
+  flush(request: Request, fh: number): MaybePromise<void> {
+    const handle = this.#handles.get(fh);
+    if (!handle.wrote && !handle.hasFailure) return undefined;
+    return this.#writeBack(request, handle);
+  }
+
+  /** As flush; what others have changed about the inode is on disk as well when it returns. */
+  async fsync(request: Request, fh: number): Promise<void> {
+    const handle = this.#handles.get(fh);
+    const { writer } = this.#mount.fs;
+    const { pending } = handle.state;
+    // A durable commit that is sent from now on covers every earlier change of the inode.
+    const covered = !pending.isClean && !writer.isCommitting(pending);
+    await this.#writeBack(request, handle);
+    if (!covered && !this.#mount.fs.readOnly) await writer.sync(request);
+  }
+
+  async #writeBack(request: Request, handle: FileHandle): Promise<void> {
+    const { pending } = handle.state;
+    handle.wrote = false;
+    try {
+      await this.#mount.fs.writer.flush(pending, { durable: true, request });
+    } catch (error) {
+      handle.wrote = true;
+      // The failure being reported here is one of the recorded ones, if it is recorded.
+      if (!isFsError(error, 'EINTR') && !isFsError(error, 'ETIMEDOUT')) handle.takeFailure();
+      throw error;
+    }
+    const failure = handle.takeFailure();
+    if (failure !== undefined) throw failure;
+  }
+
+  release(fh: number): void {
+    const handle = this.#handles.remove(fh);
+    if (handle === undefined) {
+      log.error('a handle was released that is not there', { fh });
+      return;
+    }
+    handle.state.opens--;
+    if (handle.state.opens === 0) this.#mount.opens.close(handle.state);
+  }
+
+  /** The state behind a handle, opened again at the server if need be; undefined without a handle. */
+  stateOf(request: Request, fh: number | undefined): MaybePromise<FileState | undefined> {
+    const handle = fh === undefined ? undefined : this.#handles.find(fh);
+    if (handle === undefined) return undefined;
+    return chain(this.#usable(request, handle), () => handle.state);
+  }
+}
+
+export const ownerOf = (request: Request): { uid: number; gid: number } => ({
+  uid: request.uid,
+  gid: request.gid,
+});

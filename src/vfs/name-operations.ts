@@ -1,0 +1,83 @@
+/**
+ * Operations on names: lookup, the creating ones, link, unlink, rmdir, rename, readlink. The metadata server
+ * decides all of them; nothing is answered from memory, because another mount may have changed it.
+ */
+import type { Attr } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import { ownerOf } from './file-operations.js';
+import { checkName, type MountContext } from './mount-context.js';
+import type { Entry, RenameMode, Request } from './operations.js';
+
+export class NameOperations {
+  readonly #mount: MountContext;
+
+  constructor(mount: MountContext) {
+    this.#mount = mount;
+  }
+
+  /** `.` and `..` are the server's to answer. **Errors:** as `lookup` in the table. */
+  async lookup(request: Request, parent: Ino, name: Uint8Array): Promise<Entry> {
+    checkName(name, 'lookup');
+    return this.#mount.entry(await this.#mount.fs.call('lookup', { parent, name }, { request }));
+  }
+
+  async mknod(request: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): Promise<Entry> {
+    const args = { parent, name, owner: ownerOf(request), mode, rdev };
+    return await this.#created('mknod', name, () => this.#mount.fs.call('mknod', args, { request }));
+  }
+
+  async mkdir(request: Request, parent: Ino, name: Uint8Array, mode: number): Promise<Entry> {
+    const args = { parent, name, owner: ownerOf(request), mode: mode & 0o7777 };
+    return await this.#created('mkdir', name, () => this.#mount.fs.call('mkdir', args, { request }));
+  }
+
+  async symlink(request: Request, parent: Ino, name: Uint8Array, target: Uint8Array): Promise<Entry> {
+    if (target.length >= limits.pathBytes) throw new FsError('ENAMETOOLONG', 'symlink');
+    const args = { parent, name, owner: ownerOf(request), target };
+    return await this.#created('symlink', name, () => this.#mount.fs.call('symlink', args, { request }));
+  }
+
+  async link(request: Request, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
+    return await this.#created('link', name, () =>
+      this.#mount.fs.call('link', { ino, parent, name }, { request }),
+    );
+  }
+
+  async #created(op: string, name: Uint8Array, call: () => Promise<Attr>): Promise<Entry> {
+    this.#mount.assertWritable(op);
+    checkName(name, op);
+    return this.#mount.entry(await call());
+  }
+
+  async unlink(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
+    this.#mount.assertWritable('unlink');
+    checkName(name, 'unlink');
+    await this.#mount.fs.call('unlink', { parent, name }, { request });
+  }
+
+  async rmdir(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
+    this.#mount.assertWritable('rmdir');
+    checkName(name, 'rmdir');
+    await this.#mount.fs.call('rmdir', { parent, name }, { request });
+  }
+
+  async rename(
+    request: Request,
+    from: { parent: Ino; name: Uint8Array },
+    to: { parent: Ino; name: Uint8Array },
+    mode: RenameMode,
+  ): Promise<void> {
+    this.#mount.assertWritable('rename');
+    checkName(from.name, 'rename');
+    checkName(to.name, 'rename');
+    const args = { ...from, newParent: to.parent, newName: to.name, mode };
+    await this.#mount.fs.call('rename', args, { request });
+  }
+
+  async readlink(request: Request, ino: Ino): Promise<Uint8Array> {
+    const { target } = await this.#mount.fs.call('readlink', { ino }, { request });
+    return target;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Which files the server knows this mount to have open, so that an unlinked file lives until its last close
+ * here. The server is told once per file, whatever the number of handles, and of last closes together and a
+ * little later: a file that is opened again meanwhile was never closed for it.
+ *
+ * INVARIANT: no release is on its way while an open of the same file is. When a session was lost, all marks
+ * went with it: every file that is open here is opened again at once, or, when that fails, when it is used.
+ */
+import { makeLog } from '../base/log.js';
+import { boundedWait } from '../client/bounded-wait.js';
+import type { Filesystem } from '../client/filesystem.js';
+import type { Attr } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { FileState } from './file-state.js';
+import type { Request } from './operations.js';
+
+const log = makeLog('vfs');
+
+export class OpenInodes {
+  readonly #fs: Filesystem;
+  readonly #closed = new Set<FileState>();
+  readonly #releasing = new Map<Ino, Promise<void>>();
+  /** Releases sent so far. */
+  #sent = 0;
+  #scheduled = false;
+
+  constructor(fs: Filesystem) {
+    this.#fs = fs;
+  }
+
+  get sent(): number {
+    return this.#sent;
+  }
+
+  isMarked(state: FileState): boolean {
+    return state.markedIn === this.#fs.generation;
+  }
+
+  /** Tells the server that the file is open, and empties it when `truncate`. **Errors:** as `open`; ESTALE. */
+  async mark(state: FileState, options: { truncate: boolean; request?: Request | undefined }): Promise<Attr> {
+    state.opening++;
+    try {
+      const { truncate, request } = options;
+      await this.#released(state.ino, request);
+      const generation = this.#fs.generation;
+      const onLate = (): void => this.#late(state, generation);
+      const attr = await this.#fs.call('open', { ino: state.ino, truncate }, { request, onLate });
+      state.markedIn = generation;
+      return attr;
+    } finally {
+      state.opening--;
+    }
+  }
+
+  /** A release that is on its way must not pass the open that follows it. */
+  async #released(ino: Ino, request: Request | undefined): Promise<void> {
+    const releasing = this.#releasing.get(ino);
+    if (releasing === undefined) return;
+    const { clock, timeoutMs } = this.#fs;
+    await boundedWait({ clock, timeoutMs, request, op: 'open' }, (done) => {
+      void releasing.then(() => done());
+      return () => {};
+    });
+  }
+
+  /** Makes sure that the server knows the file as open, as it did before the session was lost. */
+  async remark(state: FileState, request: Request | undefined): Promise<void> {
+    if (this.isMarked(state)) return;
+    try {
+      const attr = await this.mark(state, { truncate: false, request });
+      state.learn(attr, this.#fs.connections);
+    } catch (error) {
+      if (error instanceof FsError && error.code === 'ENOENT')
+        throw new FsError('ESTALE', 'open', { cause: error, detail: 'removed while the session was lost' });
+      throw error;
+    }
+  }
+
+  /** The server no longer knows anything of this mount as open: says it again for what is. Never fails. */
+  remarkAll(states: Iterable<FileState>): void {
+    for (const state of states) {
+      if (state.opens === 0) continue;
+      this.remark(state, undefined).catch((error: unknown) => {
+        log.warn('an open file is lost with the session', { ino: state.ino, error: String(error) });
+      });
+    }
+  }
+
+  /** An open or create came through after its caller had given up. */
+  #late(state: FileState, generation: number): void {
+    state.markedIn = generation;
+    if (state.opens === 0) this.close(state);
+  }
+
+  /** The last handle of the file is gone. */
+  close(state: FileState): void {
+    state.trim();
+    if (state.markedIn === undefined) return;
+    this.#closed.add(state);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#fs.clock.after(limits.releaseDelayMs, () => {
+      this.#scheduled = false;
+      void this.release();
+    });
+  }
+
+  /** Sends what waits; never fails. */
+  async release(): Promise<void> {
+    const states = [...this.#closed].filter((state) => state.opens === 0 && state.opening === 0);
+    this.#closed.clear();
+    const generation = this.#fs.generation;
+    const batches: Promise<void>[] = [];
+    for (let first = 0; first < states.length; first += limits.filesPerCommit) {
+      const batch = states.slice(first, first + limits.filesPerCommit);
+      const marked = batch.filter((state) => state.markedIn === generation);
+      for (const state of batch) state.markedIn = undefined;
+      if (marked.length > 0) batches.push(this.#sendRelease(marked.map((state) => state.ino)));
+    }
+    await Promise.all(batches);
+  }
+
+  async #sendRelease(inos: Ino[]): Promise<void> {
+    this.#sent++;
+    const sending = this.#fs.call('release', { inos }, { timeoutMs: Number.POSITIVE_INFINITY }).then(
+      () => {},
+      // The session is over or the mount closing: the server lets go of everything then.
+      (error: unknown) =>
+        log.info('a release was not answered', { count: inos.length, error: String(error) }),
+    );
+    for (const ino of inos) this.#releasing.set(ino, sending);
+    await sending;
+    for (const ino of inos) if (this.#releasing.get(ino) === sending) this.#releasing.delete(ino);
+  }
+}

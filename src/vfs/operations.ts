@@ -1,0 +1,224 @@
+/**
+ * The inode-based operations that a FUSE driver asks for and vfs/ answers. It stands between them and belongs
+ * to neither protocol: no byte of FUSE above it, no server below it. Drivers import this file alone.
+ *
+ * Vocabulary: `ino` is an inode number (the FUSE node id is the same number); `fh` is a handle given out by
+ * open, create or opendir and valid until release or releasedir; names, targets, xattr names and values are
+ * bytes. Every method may answer at once or with a promise, and fails with FsError; a driver turns any other
+ * exception into EIO with a log line.
+ *
+ * Concurrency: operations arrive in any number and order; a driver does not hold one back for another
+ * except that `forget` and `release` come after the operations that used the inode or handle.
+ *
+ * **Source:** include/uapi/linux/fuse.h; libfuse's fuse_lowlevel.h for the meaning of each call.
+ */
+
+import type { Timespec } from '../base/clock.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import type { Attr } from '../proto/attr.js';
+import type { Ino } from '../proto/ids.js';
+
+/** The calling process, and whether it still wants its answer. */
+export interface Request {
+  readonly uid: number;
+  readonly gid: number;
+  /** 0 when the caller is in another PID namespace, or unknown to the driver. */
+  readonly pid: number;
+  /** The caller received a signal; a waiting operation may answer EINTR. */
+  readonly interrupted: boolean;
+  /** Calls `listener` when the caller is interrupted (at once if it already was); returns the way to stop listening. */
+  onInterrupt(listener: () => void): () => void;
+}
+
+/** An inode as the kernel may remember it. A timeout of 0: ask again each time. */
+export interface Entry {
+  readonly attr: Attr;
+  /** How long the name may be taken to lead here. */
+  readonly entryTimeoutMs: number;
+  /** How long the attributes may be used without asking. */
+  readonly attrTimeoutMs: number;
+}
+
+export interface AttrReply {
+  readonly attr: Attr;
+  readonly attrTimeoutMs: number;
+}
+
+export interface OpenReply {
+  readonly fh: number;
+  /** The kernel's pages of this file are still right: do not drop them. */
+  readonly keepCache: boolean;
+  /** Bypass the page cache for this handle. */
+  readonly directIo: boolean;
+}
+
+/** A directory entry with where to go on behind it (d_off). */
+export interface ReaddirEntry {
+  readonly name: Uint8Array;
+  readonly ino: Ino;
+  /** File type bits, S_IFMT. */
+  readonly kind: number;
+  readonly nextOffset: number;
+  /** With readdirplus, except for `.` and `..`: what lookup would answer. */
+  readonly entry?: Entry;
+}
+
+/** Takes entries until it returns false: that entry no longer fitted and was not taken. */
+export type ReaddirSink = (entry: ReaddirEntry) => boolean;
+
+export type TimeChange = Timespec | 'now';
+
+/** The fields present are to be set. */
+export interface AttrChange {
+  mode?: number;
+  uid?: number;
+  gid?: number;
+  size?: number;
+  atime?: TimeChange;
+  mtime?: TimeChange;
+  ctime?: TimeChange;
+  /** FATTR_KILL_SUIDGID: the kernel leaves it to us to clear setuid and setgid. */
+  clearPrivileges?: boolean;
+}
+
+export interface StatfsReply {
+  readonly blockSize: number;
+  /** In blocks of blockSize. */
+  readonly blocks: number;
+  readonly freeBlocks: number;
+  readonly availableBlocks: number;
+  readonly inodes: number;
+  readonly freeInodes: number;
+  readonly nameMax: number;
+}
+
+export type RenameMode = 'replace' | 'noreplace' | 'exchange';
+export type SetxattrMode = 'any' | 'create' | 'replace';
+
+export interface Operations {
+  lookup(req: Request, parent: Ino, name: Uint8Array): MaybePromise<Entry>;
+  /** The kernel has let go of `count` of the references it got by lookup and the creating operations. */
+  forget(ino: Ino, count: number): void;
+  getattr(req: Request, ino: Ino, fh: number | undefined): MaybePromise<AttrReply>;
+  setattr(req: Request, ino: Ino, fh: number | undefined, change: AttrChange): MaybePromise<AttrReply>;
+  /** Asked only when the kernel does not check permissions itself. `mask`: R_OK 4, W_OK 2, X_OK 1. */
+  access(req: Request, ino: Ino, mask: number): MaybePromise<void>;
+
+  readlink(req: Request, ino: Ino): MaybePromise<Uint8Array>;
+  /** `mode` includes the file type; the umask has been applied. */
+  mknod(req: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): MaybePromise<Entry>;
+  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number): MaybePromise<Entry>;
+  symlink(req: Request, parent: Ino, name: Uint8Array, target: Uint8Array): MaybePromise<Entry>;
+  link(req: Request, ino: Ino, newParent: Ino, newName: Uint8Array): MaybePromise<Entry>;
+  unlink(req: Request, parent: Ino, name: Uint8Array): MaybePromise<void>;
+  rmdir(req: Request, parent: Ino, name: Uint8Array): MaybePromise<void>;
+  rename(
+    req: Request,
+    parent: Ino,
+    name: Uint8Array,
+    newParent: Ino,
+    newName: Uint8Array,
+    mode: RenameMode,
+  ): MaybePromise<void>;
+
+  /** `flags`: open(2)'s, Linux numbers; O_TRUNC is carried out here. */
+  open(req: Request, ino: Ino, flags: number): MaybePromise<OpenReply>;
+  /** Creates (O_CREAT, O_EXCL in `flags`) and opens in one step. */
+  create(
+    req: Request,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    flags: number,
+  ): MaybePromise<{ entry: Entry; open: OpenReply }>;
+  /** Fewer bytes than `length` only at the end of the file. Several buffers are one after the other. */
+  read(
+    req: Request,
+    ino: Ino,
+    fh: number,
+    offset: number,
+    length: number,
+  ): MaybePromise<Uint8Array | Uint8Array[]>;
+  /** Takes all of `data` or fails; does not keep `data` beyond the call. `clearPrivileges`: as in AttrChange. */
+  write(
+    req: Request,
+    ino: Ino,
+    fh: number,
+    offset: number,
+    data: Uint8Array,
+    clearPrivileges: boolean,
+  ): MaybePromise<number>;
+  /** A descriptor was closed (others of the same handle may be open): report what failed to be written. */
+  flush(req: Request, ino: Ino, fh: number): MaybePromise<void>;
+  /** The handle's last descriptor is gone. */
+  release(ino: Ino, fh: number): MaybePromise<void>;
+  fsync(req: Request, ino: Ino, fh: number, dataOnly: boolean): MaybePromise<void>;
+
+  opendir(
+    req: Request,
+    ino: Ino,
+    flags: number,
+  ): MaybePromise<{ fh: number; cacheDir: boolean; keepCache: boolean }>;
+  /** Entries behind `offset` (0: from the start; else some entry's nextOffset), `.` and `..` included. */
+  readdir(
+    req: Request,
+    ino: Ino,
+    fh: number,
+    offset: number,
+    plus: boolean,
+    take: ReaddirSink,
+  ): MaybePromise<void>;
+  releasedir(ino: Ino, fh: number): MaybePromise<void>;
+  fsyncdir(req: Request, ino: Ino, fh: number, dataOnly: boolean): MaybePromise<void>;
+
+  statfs(req: Request, ino: Ino): MaybePromise<StatfsReply>;
+  /** Everything written through this mount so far is durable when it returns. */
+  syncfs(req: Request): MaybePromise<void>;
+
+  getxattr(req: Request, ino: Ino, name: Uint8Array): MaybePromise<Uint8Array>;
+  setxattr(
+    req: Request,
+    ino: Ino,
+    name: Uint8Array,
+    value: Uint8Array,
+    mode: SetxattrMode,
+  ): MaybePromise<void>;
+  listxattr(req: Request, ino: Ino): MaybePromise<Uint8Array[]>;
+  removexattr(req: Request, ino: Ino, name: Uint8Array): MaybePromise<void>;
+}
+
+/**
+ * What a driver offers the filesystem above it while mounted: the ways to make the kernel forget. A driver
+ * without notifications (fuse-native) has no Notifier, and nothing may then be cached beyond a timeout of 0.
+ * Every call is asynchronous and never made from the path that answers requests.
+ */
+export interface Notifier {
+  /** Drops attributes, and pages of [offset, offset + length) unless offset < 0 (length 0: to the end). */
+  invalidateInode(ino: Ino, offset: number, length: number): Promise<void>;
+  invalidateEntry(parent: Ino, name: Uint8Array): Promise<void>;
+}
+
+/** Which limits and features a driver settled with its kernel. */
+export interface MountedDriver {
+  /** Resolves when the filesystem has been unmounted, by whomever; rejects when the device failed. */
+  readonly ended: Promise<void>;
+  readonly notifier: Notifier | undefined;
+  /** Takes the mount out of the tree (lazily when busy and `force`). Errors: EBUSY. */
+  unmount(options: { force: boolean }): Promise<void>;
+}
+
+/** How a filesystem is to be mounted; the same for every driver. */
+export interface MountOptions {
+  readonly mountpoint: string;
+  /** What `mount` and `df` show as the source. */
+  readonly source: string;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  readonly readOnly: boolean;
+  /** Options for the kernel that need no translation: noexec, nosuid, nodev, noatime, ... */
+  readonly kernelOptions: readonly string[];
+  readonly debug: boolean;
+}
+
+/** Starts serving `operations` at a mountpoint; resolves when the kernel can use it. */
+export type MountDriver = (operations: Operations, options: MountOptions) => Promise<MountedDriver>;
