@@ -1,0 +1,286 @@
+/**
+ * Which operation each opcode asks for: decode the body, call the operation, encode its result. A table from
+ * opcode to handler; what is missing from it is answered with ENOSYS, which the kernel remembers and stops
+ * asking (locks, ioctl, poll, lseek, fallocate and copy_file_range then have the kernel's own fallbacks).
+ *
+ * Invariants: a handler throws or rejects with FsError only on purpose; whatever else comes out of it is a
+ * fault that session.ts turns into EIO. A handler keeps nothing of the body but WRITE's data, and that only
+ * until its promise settles.
+ *
+ * It does not: send replies; handle INIT, FORGET, INTERRUPT and DESTROY, which belong to the session.
+ */
+import { chain, type MaybePromise } from '../base/maybe-promise.js';
+import { S_ISGID, S_ISUID } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import { asIno, type Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { OpenReply, Operations, RenameMode, SetxattrMode } from '../vfs/operations.js';
+import * as abi from './abi.js';
+import { Opcode } from './abi.js';
+import * as decode from './decode.js';
+import * as encode from './encode.js';
+import type { FuseRequest } from './fuse-request.js';
+
+/** Bytes of a file, sent behind the header without being copied together. */
+export interface DataReply {
+  readonly parts: readonly Uint8Array[];
+  readonly bytes: number;
+}
+
+/** A sealed-later frame, file data, or success without a result. */
+export type Reply = encode.Frame | DataReply | undefined;
+
+/** What a handler is given besides the body. */
+export interface Call {
+  readonly operations: Operations;
+  readonly request: FuseRequest;
+  /** The request's node id, as an inode number. */
+  readonly ino: Ino;
+  /** FUSE_SETXATTR_EXT was agreed upon. */
+  readonly setxattrExtended: boolean;
+}
+
+export type Handler = (call: Call, body: Buffer) => MaybePromise<Reply>;
+
+/** An inode number from outside. **Errors:** EIO (malformed) for 0 and above 2^53 - 1. */
+export function inoOf(nodeid: number, op: string): Ino {
+  if (!Number.isSafeInteger(nodeid) || nodeid < 1) throw new decode.MalformedRequest(op, `node id ${nodeid}`);
+  return asIno(nodeid);
+}
+
+const nothing = (): undefined => undefined;
+const done = (result: MaybePromise<void>): MaybePromise<undefined> => chain(result, nothing);
+
+function getattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { flags, fh } = decode.decodeGetattr(body);
+  const handle = flags & abi.GETATTR_FH ? fh : undefined;
+  return chain(operations.getattr(request, ino, handle), encode.encodeAttr);
+}
+
+function statx({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { flags, fh } = decode.decodeStatx(body);
+  const handle = flags & abi.GETATTR_FH ? fh : undefined;
+  return chain(operations.getattr(request, ino, handle), encode.encodeStatx);
+}
+
+function setattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, change } = decode.decodeSetattr(body);
+  return chain(operations.setattr(request, ino, fh, change), encode.encodeAttr);
+}
+
+function mknod({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { name, mode, rdev } = decode.decodeMknod(body);
+  return chain(operations.mknod(request, ino, name, mode, rdev), encode.encodeEntry);
+}
+
+function mkdir({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { name, mode } = decode.decodeMkdir(body);
+  return chain(operations.mkdir(request, ino, name, mode), encode.encodeEntry);
+}
+
+function symlink({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { name, target } = decode.decodeSymlink(body);
+  return chain(operations.symlink(request, ino, name, target), encode.encodeEntry);
+}
+
+function link({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { ino: existing, name } = decode.decodeLink(body);
+  return chain(operations.link(request, inoOf(existing, 'link'), ino, name), encode.encodeEntry);
+}
+
+const RENAME_MODES: ReadonlyMap<number, RenameMode> = new Map([
+  [0, 'replace'],
+  [abi.RENAME_NOREPLACE, 'noreplace'],
+  [abi.RENAME_EXCHANGE, 'exchange'],
+]);
+
+function rename(call: Call, body: Buffer, hasFlags: boolean): MaybePromise<Reply> {
+  const { newParent, flags, name, newName } = decode.decodeRename(body, hasFlags);
+  const mode = RENAME_MODES.get(flags);
+  if (mode === undefined) throw new FsError('EINVAL', 'rename', { detail: `flags ${flags}` });
+  const target = inoOf(newParent, 'rename');
+  return done(call.operations.rename(call.request, call.ino, name, target, newName, mode));
+}
+
+/**
+ * Clears setuid and setgid after an open that truncated, when the kernel leaves that to us
+ * (FUSE_OPEN_KILL_SUIDGID). A handle whose privileges could not be cleared is not given out.
+ */
+function clearedAfterOpen<T>(call: Call, ino: Ino, fh: number, openFlags: number, reply: T): MaybePromise<T> {
+  if ((openFlags & abi.OPEN_KILL_SUIDGID) === 0) return reply;
+  const { operations, request } = call;
+  const giveUp = async (error: unknown): Promise<never> => {
+    await operations.release(ino, fh);
+    throw error;
+  };
+  try {
+    const cleared = operations.setattr(request, ino, fh, { clearPrivileges: true });
+    return cleared instanceof Promise ? cleared.then(() => reply, giveUp) : reply;
+  } catch (error) {
+    return giveUp(error);
+  }
+}
+
+function open(call: Call, body: Buffer): MaybePromise<Reply> {
+  const { flags, openFlags } = decode.decodeOpen(body);
+  const opened = chain(call.operations.open(call.request, call.ino, flags), (reply: OpenReply) =>
+    clearedAfterOpen(call, call.ino, reply.fh, openFlags, reply),
+  );
+  return chain(opened, encode.encodeOpen);
+}
+
+function create(call: Call, body: Buffer): MaybePromise<Reply> {
+  const { name, mode, flags, openFlags } = decode.decodeCreate(body);
+  const created = chain(call.operations.create(call.request, call.ino, name, mode, flags), (reply) => {
+    const { attr } = reply.entry;
+    if ((attr.mode & (S_ISUID | S_ISGID)) === 0) return reply;
+    return clearedAfterOpen(call, attr.ino, reply.open.fh, openFlags, reply);
+  });
+  return chain(created, encode.encodeCreate);
+}
+
+function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, offset, length } = decode.decodeRead(body, 'read');
+  return chain(operations.read(request, ino, fh, offset, length), (data) => {
+    const parts = Array.isArray(data) ? data : [data];
+    let bytes = 0;
+    for (const part of parts) bytes += part.length;
+    if (bytes > length) throw new Error(`read of ${length} bytes was answered with ${bytes}`);
+    return { parts, bytes };
+  });
+}
+
+function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, offset, flags, data } = decode.decodeWrite(body);
+  const clear = (flags & abi.WRITE_KILL_SUIDGID) !== 0;
+  return chain(operations.write(request, ino, fh, offset, data, clear), encode.encodeWrite);
+}
+
+function fsync({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, flags } = decode.decodeFsync(body, 'fsync');
+  return done(operations.fsync(request, ino, fh, (flags & abi.FSYNC_FDATASYNC) !== 0));
+}
+
+function fsyncdir({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, flags } = decode.decodeFsync(body, 'fsyncdir');
+  return done(operations.fsyncdir(request, ino, fh, (flags & abi.FSYNC_FDATASYNC) !== 0));
+}
+
+function opendir({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  return chain(operations.opendir(request, ino, decode.decodeOpen(body).flags), encode.encodeOpendir);
+}
+
+function readdir({ operations, request, ino }: Call, body: Buffer, plus: boolean): MaybePromise<Reply> {
+  const { fh, offset, length } = decode.decodeRead(body, plus ? 'readdirplus' : 'readdir');
+  const entries = new encode.DirentFrame(length, plus);
+  return chain(operations.readdir(request, ino, fh, offset, plus, entries.take), () => entries.finish());
+}
+
+/** A value or list for a caller with `room` bytes: its size when 0. **Errors:** ERANGE when it does not fit. */
+function xattrReply(value: Uint8Array, room: number, op: string): Reply {
+  if (room === 0) return encode.encodeXattrSize(value.length);
+  if (value.length > room) throw new FsError('ERANGE', op);
+  return encode.encodeBytes(value);
+}
+
+function getxattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { room, name } = decode.decodeGetxattr(body);
+  return chain(operations.getxattr(request, ino, name), (value) => xattrReply(value, room, 'getxattr'));
+}
+
+const NUL = Uint8Array.of(0);
+
+function listxattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const room = decode.decodeListxattr(body);
+  return chain(operations.listxattr(request, ino), (names) => {
+    const list = Buffer.concat(names.flatMap((name) => [name, NUL]));
+    if (list.length > limits.xattrListBytes) throw new FsError('E2BIG', 'listxattr');
+    return xattrReply(list, room, 'listxattr');
+  });
+}
+
+const SETXATTR_MODES: ReadonlyMap<number, SetxattrMode> = new Map([
+  [0, 'any'],
+  [abi.XATTR_CREATE, 'create'],
+  [abi.XATTR_REPLACE, 'replace'],
+]);
+
+function setxattr({ operations, request, ino, setxattrExtended }: Call, body: Buffer): MaybePromise<Reply> {
+  const { name, value, flags } = decode.decodeSetxattr(body, setxattrExtended);
+  const mode = SETXATTR_MODES.get(flags);
+  if (mode === undefined) throw new FsError('EINVAL', 'setxattr', { detail: `flags ${flags}` });
+  return done(operations.setxattr(request, ino, name, value, mode));
+}
+
+const table: readonly (readonly [number, Handler])[] = [
+  [
+    Opcode.LOOKUP,
+    ({ operations, request, ino }, body) =>
+      chain(operations.lookup(request, ino, decode.decodeName(body, 'lookup')), encode.encodeEntry),
+  ],
+  [Opcode.GETATTR, getattr],
+  [Opcode.STATX, statx],
+  [Opcode.SETATTR, setattr],
+  [
+    Opcode.ACCESS,
+    ({ operations, request, ino }, body) => done(operations.access(request, ino, decode.decodeAccess(body))),
+  ],
+  [
+    Opcode.READLINK,
+    ({ operations, request, ino }) => chain(operations.readlink(request, ino), encode.encodeBytes),
+  ],
+  [Opcode.MKNOD, mknod],
+  [Opcode.MKDIR, mkdir],
+  [Opcode.SYMLINK, symlink],
+  [Opcode.LINK, link],
+  [
+    Opcode.UNLINK,
+    ({ operations, request, ino }, body) =>
+      done(operations.unlink(request, ino, decode.decodeName(body, 'unlink'))),
+  ],
+  [
+    Opcode.RMDIR,
+    ({ operations, request, ino }, body) =>
+      done(operations.rmdir(request, ino, decode.decodeName(body, 'rmdir'))),
+  ],
+  [Opcode.RENAME, (call, body) => rename(call, body, false)],
+  [Opcode.RENAME2, (call, body) => rename(call, body, true)],
+  [Opcode.OPEN, open],
+  [Opcode.CREATE, create],
+  [Opcode.READ, read],
+  [Opcode.WRITE, write],
+  [
+    Opcode.FLUSH,
+    ({ operations, request, ino }, body) =>
+      done(operations.flush(request, ino, decode.decodeHandle(body, 'flush'))),
+  ],
+  [
+    Opcode.RELEASE,
+    ({ operations, ino }, body) => done(operations.release(ino, decode.decodeHandle(body, 'release'))),
+  ],
+  [Opcode.FSYNC, fsync],
+  [Opcode.OPENDIR, opendir],
+  [Opcode.READDIR, (call, body) => readdir(call, body, false)],
+  [Opcode.READDIRPLUS, (call, body) => readdir(call, body, true)],
+  [
+    Opcode.RELEASEDIR,
+    ({ operations, ino }, body) => done(operations.releasedir(ino, decode.decodeHandle(body, 'releasedir'))),
+  ],
+  [Opcode.FSYNCDIR, fsyncdir],
+  [
+    Opcode.STATFS,
+    ({ operations, request, ino }) => chain(operations.statfs(request, ino), encode.encodeStatfs),
+  ],
+  [Opcode.SYNCFS, ({ operations, request }) => done(operations.syncfs(request))],
+  [Opcode.GETXATTR, getxattr],
+  [Opcode.SETXATTR, setxattr],
+  [Opcode.LISTXATTR, listxattr],
+  [
+    Opcode.REMOVEXATTR,
+    ({ operations, request, ino }, body) =>
+      done(operations.removexattr(request, ino, decode.decodeRemovexattr(body))),
+  ],
+];
+
+/** The handlers by opcode. */
+export const handlers: ReadonlyMap<number, Handler> = new Map(table);

@@ -1,0 +1,427 @@
+/** Every opcode's golden request leads to the right operation, and its result to the golden reply. */
+import t from 'tap';
+import { Opcode } from '../../src/fuse/abi.js';
+import { decodeHeader, decodeSupplementaryGroup, type Header } from '../../src/fuse/decode.js';
+import { type Frame, sealFrame } from '../../src/fuse/encode.js';
+import { handlers } from '../../src/fuse/handlers.js';
+import { encodeDelete, encodeIncEpoch, encodeInvalEntry, encodeInvalInode } from '../../src/fuse/notify.js';
+import { Session } from '../../src/fuse/session.js';
+import { FsError } from '../../src/proto/errno.js';
+import { asIno } from '../../src/proto/ids.js';
+import { goldenFrames } from './golden-frames.js';
+import { goldenAttr, type Recorded, RecordingOperations } from './recording-operations.js';
+
+const golden = goldenFrames();
+const WHO = '1000/100/4321';
+
+/** What the operations see of each golden request. */
+const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
+  lookup: [['lookup', WHO, 5, 'name']],
+  forget: [['forget', 5, 3]],
+  batch_forget: [
+    ['forget', 6, 1],
+    ['forget', 2 ** 53 - 1, 9],
+  ],
+  getattr: [['getattr', WHO, 5, 77]],
+  statx: [['getattr', WHO, 5, undefined]],
+  setattr: [
+    [
+      'setattr',
+      WHO,
+      5,
+      77,
+      {
+        mode: 0o100600,
+        uid: 7,
+        gid: 8,
+        size: 2 ** 53 - 1,
+        atime: goldenAttr.atime,
+        mtime: goldenAttr.mtime,
+        ctime: goldenAttr.ctime,
+        clearPrivileges: true,
+      },
+    ],
+  ],
+  access: [['access', WHO, 5, 5]],
+  readlink: [['readlink', WHO, 5]],
+  symlink: [['symlink', WHO, 5, 'name', 'to/there']],
+  mknod: [['mknod', WHO, 5, 'name', 0o060644, 0x12345]],
+  mkdir: [['mkdir', WHO, 5, 'nam', 0o755]],
+  unlink: [['unlink', WHO, 5, 'name']],
+  rmdir: [['rmdir', WHO, 5, 'name']],
+  rename: [['rename', WHO, 5, 'old', 6, 'new', 'replace']],
+  rename2: [['rename', WHO, 5, 'old', 6, 'new', 'exchange']],
+  link: [['link', WHO, 9, 5, 'name']],
+  open: [['open', WHO, 5, 0x8002]],
+  create: [['create', WHO, 5, 'name', 0o100640, 0x80c2]],
+  read: [['read', WHO, 5, 77, 0x1ffffffff000, 4096]],
+  write: [['write', WHO, 5, 77, 0x1ffffffff000, 'bytes', true]],
+  statfs: [['statfs', WHO, 1]],
+  release: [['release', 5, 77]],
+  releasedir: [['releasedir', 5, 77]],
+  flush: [['flush', WHO, 5, 77]],
+  fsync: [['fsync', WHO, 5, 77, true]],
+  fsyncdir: [['fsyncdir', WHO, 5, 77, false]],
+  opendir: [['opendir', WHO, 5, 0x18000]],
+  readdir: [['readdir', WHO, 5, 77, 0, false, 'take']],
+  readdirplus: [['readdir', WHO, 5, 77, 0, true, 'take']],
+  syncfs: [['syncfs', WHO]],
+  getxattr: [['getxattr', WHO, 5, 'user.x']],
+  getxattr_size: [['getxattr', WHO, 5, 'user.x']],
+  getxattr_erange: [['getxattr', WHO, 5, 'user.x']],
+  setxattr: [['setxattr', WHO, 5, 'user.x', 'value', 'create']],
+  listxattr: [['listxattr', WHO, 5]],
+  removexattr: [['removexattr', WHO, 5, 'user.x']],
+  init: [],
+  interrupt: [],
+  destroy: [],
+  setlk: [],
+};
+
+interface Conversation {
+  readonly recorder: RecordingOperations;
+  readonly replies: Buffer[];
+  readonly broken: Error[];
+  readonly session: Session;
+  /** Sends the golden request `name`; its replies so far. */
+  send(name: string): Buffer[];
+}
+
+function conversation(options: { begun: boolean }): Conversation {
+  const recorder = new RecordingOperations();
+  const replies: Buffer[] = [];
+  const broken: Error[] = [];
+  const send = (header: Header, errno: number, frame: Frame, total: number): void => {
+    sealFrame(frame, total, errno, header.uniqueLow, header.uniqueHigh);
+    replies.push(frame);
+  };
+  const session = new Session({
+    operations: recorder.operations,
+    debug: false,
+    events: { onReady: () => {}, onBroken: (error) => broken.push(error) },
+    port: {
+      sendFrame: (header, errno, frame) => send(header, errno, frame, frame.length),
+      sendData: (header, parts, bytes) => {
+        const whole = Buffer.concat([Buffer.alloc(16), ...parts]);
+        send(header, 0, whole, 16 + bytes);
+      },
+    },
+  });
+  const sendGolden = (name: string): Buffer[] => {
+    session.serve(golden.request.get(name) ?? Buffer.alloc(0));
+    return replies;
+  };
+  if (options.begun) {
+    sendGolden('init');
+    replies.length = 0;
+  }
+  return { recorder, replies, broken, session, send: sendGolden };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+t.test('each golden request calls its operation and gets its golden reply', (t) => {
+  t.same([...golden.request.keys()].sort(), Object.keys(EXPECTED).sort());
+  for (const [name, calls] of Object.entries(EXPECTED)) {
+    const { recorder, replies, broken, send } = conversation({ begun: name !== 'init' });
+    send(name);
+    t.same(recorder.calls, calls, `${name}: the operation`);
+    const expected = golden.reply.get(name);
+    t.same(
+      replies.map((reply) => reply.toString('hex')),
+      expected === undefined ? [] : [expected.toString('hex')],
+      `${name}: the reply`,
+    );
+    t.same(broken, []);
+  }
+  t.end();
+});
+
+t.test('each golden request is answered the same when its operation promises', async (t) => {
+  for (const [name, calls] of Object.entries(EXPECTED)) {
+    const [method] = calls[0] ?? [];
+    if (method === undefined || method === 'forget' || name.startsWith('readdir')) continue;
+    const { recorder, replies, send, session } = conversation({ begun: true });
+    const direct = conversation({ begun: true });
+    recorder.answer(method as 'lookup', async () => {
+      const operation: unknown = Reflect.get(direct.recorder.operations, method);
+      return typeof operation === 'function' ? operation() : undefined;
+    });
+    t.same(send(name), [], `${name}: nothing is sent before the promise settles`);
+    t.equal(session.outstanding, 1);
+    await turn();
+    t.same(replies[0]?.toString('hex'), golden.reply.get(name)?.toString('hex'), name);
+    t.equal(session.outstanding, 0);
+  }
+});
+
+t.test('every opcode with a handler has a golden request', (t) => {
+  const seen = new Set([...golden.request.values()].map((frame) => frame.readUInt32LE(4)));
+  for (const opcode of handlers.keys()) t.ok(seen.has(opcode), `opcode ${opcode}`);
+  t.end();
+});
+
+t.test('opcodes without a handler are answered ENOSYS', (t) => {
+  for (const opcode of [Opcode.IOCTL, Opcode.LSEEK, Opcode.FALLOCATE, Opcode.TMPFILE, 4000]) {
+    const { session, replies } = conversation({ begun: true });
+    const frame = golden.request.get('readlink') ?? Buffer.alloc(40);
+    frame.writeUInt32LE(opcode, 4);
+    session.serve(frame);
+    t.equal(replies[0]?.readInt32LE(4), -38);
+    frame.writeUInt32LE(Opcode.READLINK, 4);
+  }
+  t.end();
+});
+
+t.test('an errno of an operation goes to the kernel as it is, anything else as EIO', async (t) => {
+  const outcomes: [() => never, number][] = [
+    [
+      () => {
+        throw new FsError('ENOTEMPTY', 'rmdir');
+      },
+      -39,
+    ],
+    [
+      () => {
+        throw new FsError('ETIMEDOUT', 'rmdir');
+      },
+      -110,
+    ],
+    [
+      () => {
+        throw new TypeError('a fault, thrown by a test on purpose');
+      },
+      -5,
+    ],
+  ];
+  for (const [fail, errno] of outcomes) {
+    const { recorder, replies, send } = conversation({ begun: true });
+    recorder.answer('rmdir', fail);
+    send('rmdir');
+    t.equal(replies[0]?.readInt32LE(4), errno);
+    recorder.answer('rmdir', async () => fail());
+    send('rmdir');
+    await turn();
+    t.equal(replies[1]?.readInt32LE(4), errno);
+  }
+});
+
+t.test('an interrupt reaches the request it names, once, and only while it is under way', async (t) => {
+  const { recorder, session, replies } = conversation({ begun: true });
+  let finish: (value: Buffer) => void = () => {};
+  recorder.answer(
+    'readlink',
+    () =>
+      new Promise<Buffer>((resolve) => {
+        finish = resolve;
+      }),
+  );
+  session.serve(golden.request.get('readlink') ?? Buffer.alloc(0));
+  let heard = 0;
+  recorder.requests[0]?.onInterrupt(() => {
+    heard += 1;
+  });
+  const stop = recorder.requests[0]?.onInterrupt(() =>
+    t.fail('a listener that was taken back is not called'),
+  );
+  stop?.();
+  const interrupt = golden.request.get('interrupt') ?? Buffer.alloc(0);
+  interrupt.writeBigUInt64LE(0x1234n, 40);
+  session.serve(interrupt);
+  session.serve(interrupt);
+  t.equal(heard, 1);
+  t.equal(recorder.requests[0]?.interrupted, true);
+  recorder.requests[0]?.onInterrupt(() => {
+    heard += 1;
+  });
+  t.equal(heard, 2, 'a listener that comes too late is called at once');
+  t.same(replies, [], 'the interrupt itself is not answered');
+  finish(Buffer.from('x'));
+  await turn();
+  t.equal(replies.length, 1);
+  session.serve(interrupt);
+  t.equal(replies[1]?.readInt32LE(4), -11, 'afterwards it is answered EAGAIN');
+});
+
+t.test('numbers above 2^53 - 1 are refused with an errno that fits', (t) => {
+  const cases: [string, number, number][] = [
+    ['write', 48, -27],
+    ['read', 48, -22],
+    ['setattr', 56, -27],
+    ['getattr', 48, -5],
+  ];
+  for (const [name, at, errno] of cases) {
+    const { session, replies, recorder } = conversation({ begun: true });
+    const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
+    frame.writeBigUInt64LE(0x7fffffffffffffffn, at);
+    session.serve(frame);
+    t.equal(replies[0]?.readInt32LE(4), errno, name);
+    t.same(recorder.calls, []);
+  }
+  t.end();
+});
+
+t.test('a request number above 2^53 - 1 is answered with the very same number', (t) => {
+  const { session, replies } = conversation({ begun: true });
+  const frame = Buffer.from(golden.request.get('access') ?? Buffer.alloc(0));
+  frame.writeBigUInt64LE(0xfedcba9876543210n, 8);
+  session.serve(frame);
+  t.equal(replies[0]?.readBigUInt64LE(8), 0xfedcba9876543210n);
+  t.end();
+});
+
+t.test('a header that lies about its length ends the conversation', (t) => {
+  const { session, broken, replies } = conversation({ begun: true });
+  const frame = Buffer.from(golden.request.get('access') ?? Buffer.alloc(0));
+  frame.writeUInt32LE(frame.length + 1, 0);
+  session.serve(frame);
+  t.equal(broken.length, 1);
+  t.same(replies, []);
+  t.end();
+});
+
+t.test('nothing but INIT is served before INIT', (t) => {
+  const { recorder, replies, send } = conversation({ begun: false });
+  send('lookup');
+  t.equal(replies[0]?.readInt32LE(4), -71);
+  t.same(recorder.calls, []);
+  t.end();
+});
+
+t.test('a kernel with a newer major version is told ours, one that is too old is refused', (t) => {
+  const newer = conversation({ begun: false });
+  const init = Buffer.from(golden.request.get('init') ?? Buffer.alloc(0));
+  init.writeUInt32LE(8, 40);
+  newer.session.serve(init);
+  t.equal(newer.replies[0]?.readUInt32LE(16), 7);
+  t.same(newer.broken, []);
+  const old = conversation({ begun: false });
+  init.writeUInt32LE(7, 40);
+  init.writeUInt32LE(27, 44);
+  old.session.serve(init);
+  t.equal(old.replies[0]?.readInt32LE(4), -71);
+  t.match(old.broken[0]?.message, /7\.27.*7\.28/);
+  t.end();
+});
+
+t.test('an older kernel gets its own minor version and only what it offered', (t) => {
+  const { session, replies } = conversation({ begun: false });
+  const init = Buffer.from(golden.request.get('init') ?? Buffer.alloc(0)).subarray(0, 56);
+  init.writeUInt32LE(56, 0);
+  init.writeUInt32LE(31, 44);
+  init.writeUInt32LE(1 << 5, 52);
+  session.serve(init);
+  t.equal(replies[0]?.readUInt32LE(20), 31);
+  t.equal(replies[0]?.readUInt32LE(28), 1 << 5);
+  t.equal(replies[0]?.readUInt32LE(48), 0);
+  t.end();
+});
+
+t.test('an open that truncates clears setuid and setgid when the kernel leaves it to us', (t) => {
+  const { session, recorder } = conversation({ begun: true });
+  for (const name of ['open', 'create']) {
+    const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
+    frame.writeUInt32LE(1, name === 'open' ? 44 : 52);
+    session.serve(frame);
+  }
+  t.same(recorder.calls[1], ['setattr', WHO, 5, 77, { clearPrivileges: true }]);
+  t.same(recorder.calls[3], ['setattr', WHO, goldenAttr.ino, 77, { clearPrivileges: true }]);
+  t.end();
+});
+
+t.test('when that fails the handle is let go and the caller gets the error', async (t) => {
+  const { session, recorder, replies } = conversation({ begun: true });
+  recorder.answer('setattr', () => {
+    throw new FsError('EROFS', 'setattr');
+  });
+  const frame = Buffer.from(golden.request.get('open') ?? Buffer.alloc(0));
+  frame.writeUInt32LE(1, 44);
+  session.serve(frame);
+  await turn();
+  t.same(recorder.calls[2], ['release', 5, 77]);
+  t.equal(replies[0]?.readInt32LE(4), -30);
+});
+
+t.test('rename takes NOREPLACE and refuses WHITEOUT and what is unknown', (t) => {
+  for (const [flags, expected] of [
+    [1, 'noreplace'],
+    [4, undefined],
+    [3, undefined],
+  ] as const) {
+    const { session, recorder, replies } = conversation({ begun: true });
+    const frame = Buffer.from(golden.request.get('rename2') ?? Buffer.alloc(0));
+    frame.writeUInt32LE(flags, 48);
+    session.serve(frame);
+    if (expected === undefined) t.equal(replies[0]?.readInt32LE(4), -22);
+    else t.equal(recorder.calls[0]?.[6], expected);
+  }
+  t.end();
+});
+
+t.test('names: 255 bytes and any byte but NUL and slash pass, 256 are ENAMETOOLONG', (t) => {
+  const withName = (name: Buffer): Buffer => {
+    const frame = Buffer.concat([
+      golden.request.get('lookup')?.subarray(0, 40) ?? Buffer.alloc(0),
+      name,
+      Buffer.alloc(1),
+    ]);
+    frame.writeUInt32LE(frame.length, 0);
+    return frame;
+  };
+  const every = Buffer.from(
+    Array.from({ length: 255 }, (_, index) => index + 1).filter((byte) => byte !== 0x2f),
+  );
+  const fine = conversation({ begun: true });
+  fine.session.serve(withName(every));
+  fine.session.serve(withName(Buffer.alloc(255, 'x')));
+  t.same(fine.recorder.calls[0]?.[3], every.toString('latin1'));
+  t.equal(fine.replies[1]?.readInt32LE(4), 0);
+  const bad = conversation({ begun: true });
+  bad.session.serve(withName(Buffer.alloc(256, 'x')));
+  bad.session.serve(withName(Buffer.from('a/b')));
+  bad.session.serve(withName(Buffer.alloc(0)));
+  t.same(
+    bad.replies.map((reply) => reply.readInt32LE(4)),
+    [-36, -5, -5],
+  );
+  t.end();
+});
+
+t.test('a read that was answered with too much becomes EIO', (t) => {
+  const { recorder, replies, send } = conversation({ begun: true });
+  recorder.answer('read', () => Buffer.alloc(4097));
+  send('read');
+  t.equal(replies[0]?.readInt32LE(4), -5);
+  t.end();
+});
+
+t.test('directory entries stop where the reply is full, and none is cut', (t) => {
+  const { session, replies, recorder } = conversation({ begun: true });
+  const frame = Buffer.from(golden.request.get('readdir') ?? Buffer.alloc(0));
+  frame.writeUInt32LE(63, 56);
+  session.serve(frame);
+  t.equal(recorder.calls.length, 1);
+  t.equal(replies[0]?.length, 16 + 32, 'the first entry only');
+  t.end();
+});
+
+t.test('the supplementary group that a creating request carries is found', (t) => {
+  const frame = golden.request.get('mkdir') ?? Buffer.alloc(0);
+  const header = decodeHeader(frame);
+  t.ok(header);
+  if (header !== undefined) t.equal(decodeSupplementaryGroup(frame, header, 'mkdir'), 555);
+  t.end();
+});
+
+t.test('notifications have their golden frames', (t) => {
+  const ino = asIno(5);
+  const made: [string, Buffer][] = [
+    ['inval_inode', encodeInvalInode(ino, -1, 0)],
+    ['inval_entry', encodeInvalEntry(ino, Buffer.from('name'))],
+    ['delete', encodeDelete(ino, asIno(6), Buffer.from('name'))],
+    ['inc_epoch', encodeIncEpoch()],
+  ];
+  for (const [name, frame] of made)
+    t.equal(frame.toString('hex'), golden.notify.get(name)?.toString('hex'), name);
+  t.end();
+});
