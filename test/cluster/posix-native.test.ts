@@ -1,0 +1,55 @@
+/** The table of POSIX checks on a mount with the fuse-native driver, and what is known not to work there. */
+import t from 'tap';
+import type { ExpectedFailure } from '../posix/table.js';
+import { mountedTables } from './mounted-table.js';
+
+const limit = (pattern: string | RegExp, reason: string): ExpectedFailure => ({
+  pattern,
+  reason: `${reason}: native-notes/fuse-native.md`,
+});
+
+const OWNERS = "everything belongs to the daemon's user";
+
+const expected: Readonly<Record<string, ExpectedFailure>> = {
+  'names: any bytes but slash and NUL make a name': limit(/EILSEQ/, 'names are text'),
+  'times: times are set to the nanosecond': limit(/1000000001123000000n/, 'times are milliseconds'),
+  'times: times before 1970 and after 2038 are kept': limit(/0n/, 'times before 1970 show as 1970'),
+  'times: UTIME_OMIT leaves a time and UTIME_NOW sets it to now': limit(
+    /1000000000000n/,
+    'one time alone cannot be set',
+  ),
+  'mapping: a mapping shows what is in the file, zeros behind its end': limit(/ENODEV/, 'no shared mappings'),
+  'mapping: stores into a shared mapping reach the file and other processes': limit(
+    /ENODEV/,
+    'no shared mappings',
+  ),
+  'mapping: writes to the file show in a shared mapping': limit(/ENODEV/, 'no shared mappings'),
+  'mapping: a mapping outlives the file’s name': limit(/ENODEV/, 'no shared mappings'),
+  'links: a symlink keeps its target byte for byte': limit(/EILSEQ/, 'names are text'),
+  'rename: RENAME_NOREPLACE refuses an existing target': limit(/EINVAL/, 'rename has no flags'),
+  'rename: RENAME_EXCHANGE swaps two names of any kind': limit(/EINVAL/, 'rename has no flags'),
+  'permissions: only the owner changes attributes': limit(/EPERM/, OWNERS),
+  'permissions: in a sticky directory only owners remove and rename': limit(/EPERM/, OWNERS),
+  'permissions: a setgid directory hands down its group': limit(/EACCES/, OWNERS),
+  'permissions: an owner without permission bits is refused as well': limit(/EPERM/, OWNERS),
+  'permissions: writing, cutting and giving away take setuid and setgid': limit(
+    /\+ {3}511\n- {3}3583/,
+    'writing takes setuid even when root writes',
+  ),
+  'times: a symlink has times of its own': limit(/88000000000n/, 'times are milliseconds'),
+};
+
+const leftOut = {
+  'rename: a replaced name is never missing and never half':
+    'a replaced file that is open is missing for a moment: native-notes/fuse-native.md',
+};
+
+await mountedTables(t, [
+  {
+    name: 'on a mount with fuse-native',
+    mount: { driver: 'fuse-native' },
+    expected,
+    leftOut,
+    withLarge: false,
+  },
+]);

@@ -1,0 +1,38 @@
+/** The whole table: every check by its name. */
+import type { Check, Checks } from './check.js';
+import { attributeChecks } from './checks/attributes.js';
+import { dataChecks } from './checks/data.js';
+import { directoryChecks } from './checks/directories.js';
+import { linkChecks } from './checks/links.js';
+import { mappingChecks } from './checks/mapping.js';
+import { nameChecks } from './checks/names.js';
+import { openUnlinkedChecks } from './checks/open-unlinked.js';
+import { permissionChecks } from './checks/permissions.js';
+import { raceChecks } from './checks/races.js';
+import { renameChecks } from './checks/rename.js';
+import { specialChecks } from './checks/special.js';
+import { timeChecks } from './checks/times.js';
+import { xattrChecks } from './checks/xattrs.js';
+
+const AREAS: Record<string, Checks> = {
+  names: nameChecks,
+  attributes: attributeChecks,
+  times: timeChecks,
+  data: dataChecks,
+  mapping: mappingChecks,
+  directories: directoryChecks,
+  links: linkChecks,
+  rename: renameChecks,
+  'open-unlinked': openUnlinkedChecks,
+  xattrs: xattrChecks,
+  permissions: permissionChecks,
+  special: specialChecks,
+  races: raceChecks,
+};
+
+/** Named `area: sentence`, in the order in which they run. */
+export const checks: ReadonlyMap<string, Check> = new Map(
+  Object.entries(AREAS).flatMap(([area, table]) =>
+    Object.entries(table).map(([name, check]) => [`${area}: ${name}`, check] as const),
+  ),
+);
