@@ -53,6 +53,8 @@ export interface ChunkWriterOptions {
 }
 
 export interface WriteOptions {
+  /** The bytes belong at the end of the file, wherever that is when they are committed. */
+  readonly append: boolean;
   readonly clearPrivileges: boolean;
   readonly request?: InterruptSource | undefined;
 }
@@ -102,11 +104,11 @@ export class ChunkWriter {
    */
   write(file: PendingFile, data: Uint8Array, at: () => number, options: WriteOptions): MaybePromise<number> {
     if (this.#waiters.length === 0 && this.#dirtyBytes + data.length <= this.#options.dirtyBytes) {
-      this.#append(file, at(), data, options.clearPrivileges);
+      this.#take(file, at(), data, options);
       return data.length;
     }
     this.#seal();
-    const enter = (): void => this.#append(file, at(), data, options.clearPrivileges);
+    const enter = (): void => this.#take(file, at(), data, options);
     return this.#whenRoom(data.length, enter, options.request).then(() => data.length);
   }
 
@@ -178,12 +180,18 @@ export class ChunkWriter {
 
   // Taking bytes
 
-  #append(file: PendingFile, offset: number, data: Uint8Array, clearPrivileges: boolean): void {
+  #take(file: PendingFile, offset: number, data: Uint8Array, options: WriteOptions): void {
+    const { append, clearPrivileges } = options;
     if (offset + data.length > limits.fileBytes) throw new FsError('EFBIG', 'write');
+    // What one write appends is committed as one, or another mount's record could get in between.
+    const needed = append ? data.length : 1;
+    const open = this.#open;
+    if (open !== undefined && (open.room < needed || !open.takes(file, append))) this.#seal();
     for (let taken = 0; taken < data.length; ) {
       const chunk = this.#openChunk();
       const part = data.subarray(taken, taken + chunk.room);
       chunk.append(file, offset + taken, part);
+      if (append) chunk.appended.add(file);
       taken += part.length;
       this.#dirtyBytes += part.length;
       if (chunk.room === 0 || chunk.extentCount >= limits.chunkExtents) this.#seal();

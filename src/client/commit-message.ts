@@ -4,6 +4,7 @@
  */
 
 import { present } from '../base/assert.js';
+import type { Attr } from '../proto/attr.js';
 import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { FileCommit, MetaMethods } from '../proto/meta-methods.js';
@@ -14,18 +15,26 @@ import type { PendingFile } from './pending-file.js';
 
 export type CommitArgs = ArgsOf<MetaMethods['commit']>;
 
+/** What a commit does to one file. */
+export interface CommitPart {
+  /** In write order. */
+  readonly extents: readonly Piece<ChunkId>[];
+  /** Where the extents go is for the server to say. */
+  readonly append: boolean;
+}
+
 export interface CommitBatch {
   readonly chunks: readonly PendingChunk[];
-  readonly files: ReadonlyMap<PendingFile, readonly Piece<ChunkId>[]>;
+  readonly files: ReadonlyMap<PendingFile, CommitPart>;
 }
 
 /**
- * The chunks at the head of `queue` that can go into one commit now: stored, without a file that is held,
- * and within what a commit may carry. `atMost` chunks.
+ * The chunks at the head of `queue` that can go into one commit now: stored, without a file that is held or
+ * that was appended to and written elsewhere, and within what a commit may carry. `atMost` chunks.
  */
 export function nextBatch(queue: readonly PendingChunk[], atMost: number): CommitBatch | undefined {
   const chunks: PendingChunk[] = [];
-  const files = new Map<PendingFile, Piece<ChunkId>[]>();
+  const files = new Map<PendingFile, { extents: Piece<ChunkId>[]; append: boolean }>();
   let extents = 0;
   for (const chunk of queue) {
     extents += chunk.extentCount;
@@ -33,23 +42,37 @@ export function nextBatch(queue: readonly PendingChunk[], atMost: number): Commi
     if (chunks.length > 0 && extents > limits.extentsPerMessage) break;
     if (chunks.length > 0 && files.size + chunk.files.size > limits.filesPerCommit) break;
     if ([...chunk.files.keys()].some((file) => file.holds > 0)) break;
+    const mixes = (file: PendingFile): boolean =>
+      (files.get(file)?.append ?? chunk.appended.has(file)) !== chunk.appended.has(file);
+    if ([...chunk.files.keys()].some(mixes)) break;
     chunks.push(chunk);
     const id = present(chunk.id, 'a stored chunk has an id');
     for (const [file, overlay] of chunk.files) {
-      const pieces = files.get(file) ?? [];
-      for (const piece of overlay.pieces()) pieces.push({ ...piece, chunk: id });
-      files.set(file, pieces);
+      const part = files.get(file) ?? { extents: [], append: chunk.appended.has(file) };
+      for (const piece of overlay.pieces()) part.extents.push({ ...piece, chunk: id });
+      files.set(file, part);
     }
   }
   return chunks.length === 0 ? undefined : { chunks, files };
 }
 
+/** Whether the extents of a part that was committed are where this mount had them: `attr` is the outcome. */
+export function isWhereWritten({ extents, append }: CommitPart, attr: Attr | undefined): boolean {
+  if (!append || attr === undefined) return true;
+  const first = extents[0]?.offset ?? 0;
+  const bytes = extents.reduce((sum, extent) => sum + extent.length, 0);
+  return endOf(extents) === first + bytes && attr.size === first + bytes;
+}
+
+const endOf = (extents: readonly Piece<ChunkId>[]): number =>
+  extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), 0);
+
 export function commitArgs(batch: CommitBatch): CommitArgs {
   const files: FileCommit[] = [];
-  for (const [file, extents] of batch.files) {
-    const minSize = extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), 0);
+  for (const [file, { extents, append }] of batch.files) {
     const { ino, mtime, clearPrivileges } = file;
-    files.push({ ino, extents: [...extents], minSize, mtime, clearPrivileges });
+    const common = { ino, extents: [...extents], minSize: endOf(extents), mtime, clearPrivileges };
+    files.push(append ? { ...common, append } : common);
   }
   return {
     // A chunk that no extent points into is not the server's to keep.

@@ -16,7 +16,13 @@ import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { ChunkId, Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import { type CommitArgs, type CommitBatch, commitArgs, nextBatch } from './commit-message.js';
+import {
+  type CommitArgs,
+  type CommitBatch,
+  commitArgs,
+  isWhereWritten,
+  nextBatch,
+} from './commit-message.js';
 import type { PendingChunk } from './pending-chunk.js';
 import type { PendingFile } from './pending-file.js';
 
@@ -141,9 +147,10 @@ export class CommitQueue {
     if (durable) this.durableUpTo(this.#answered);
     const attrs = new Map(reply.attrs.map((attr) => [attr.ino, attr]));
     for (const chunk of batch.chunks) this.#take(chunk);
-    for (const [file, extents] of batch.files) {
+    for (const [file, part] of batch.files) {
       file.committedIn = this.#answered;
-      file.onCommit?.(attrs.get(file.ino), extents);
+      const attr = attrs.get(file.ino);
+      file.onCommit?.(attr, isWhereWritten(part, attr) ? part.extents : undefined);
     }
     for (const chunk of batch.chunks) {
       if (chunk.files.size === 0) this.#options.abandon(present(chunk.id, 'a stored chunk has an id'));

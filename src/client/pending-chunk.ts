@@ -45,6 +45,8 @@ export class PendingChunk {
   state: ChunkState = 'open';
   /** Its bytes of each file; within one chunk a later write replaces what it covers. */
   readonly files = new Map<PendingFile, ExtentOverlay<PendingChunk>>();
+  /** Files whose bytes here were appended: all of them, at offsets that the commit may change. */
+  readonly appended = new Set<PendingFile>();
   /** Set when it is stored. */
   id: ChunkId | undefined;
   #crc: number | undefined;
@@ -64,6 +66,11 @@ export class PendingChunk {
 
   get room(): number {
     return this.#space.length - this.length;
+  }
+
+  /** Whether bytes of `file` that are appended, or are not, can go in beside those that it has here. */
+  takes(file: PendingFile, appended: boolean): boolean {
+    return !this.files.has(file) || this.appended.has(file) === appended;
   }
 
   /** Copies `data`, which must fit, and notes whose bytes they are. */

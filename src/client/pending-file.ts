@@ -15,8 +15,11 @@ import type { PendingChunk } from './pending-chunk.js';
 
 const S_IXGRP = 0o010;
 
-/** Told when extents became part of the file, in commit order; `attr` is undefined when the inode is gone. */
-export type CommitListener = (attr: Attr | undefined, extents: readonly Piece<ChunkId>[]) => void;
+/**
+ * Told when extents became part of the file, in commit order; `attr` is undefined when the inode is gone,
+ * `extents` when they were appended and are not where this mount took the end of the file to be.
+ */
+export type CommitListener = (attr: Attr | undefined, extents: readonly Piece<ChunkId>[] | undefined) => void;
 
 export class PendingFile {
   readonly ino: Ino;
@@ -49,6 +52,11 @@ export class PendingFile {
   /** The newest chunk with bytes of this file. */
   get lastChunk(): PendingChunk | undefined {
     return this.chunks[this.chunks.length - 1];
+  }
+
+  /** Bytes are pending whose offset is known only when they are committed. */
+  get isAppended(): boolean {
+    return this.chunks.some((chunk) => chunk.appended.has(this));
   }
 
   /** `chunk` is settled: its bytes are the server's now, or lost. */

@@ -124,7 +124,11 @@ export const Fopen = {
   CACHE_DIR: 1 << 3,
 } as const;
 
+/** open(2)'s, in fuse_write_in.flags. */
+export const O_APPEND = 0o2000;
+
 export const GETATTR_FH = 1 << 0;
+export const WRITE_CACHE = 1 << 0;
 export const WRITE_KILL_SUIDGID = 1 << 2;
 export const OPEN_KILL_SUIDGID = 1 << 0;
 export const FSYNC_FDATASYNC = 1 << 0;

@@ -274,7 +274,14 @@ export function decodeRead(body: Buffer, op: string): { fh: number; offset: numb
 }
 
 /** `data` is a view of the frame. **Errors:** EFBIG when the data would end above 2^53 - 1. */
-export function decodeWrite(body: Buffer): { fh: number; offset: number; flags: number; data: Buffer } {
+/** `flags` are the request's, `openFlags` those of the open file now (fcntl(2) changes them). */
+export function decodeWrite(body: Buffer): {
+  fh: number;
+  offset: number;
+  flags: number;
+  openFlags: number;
+  data: Buffer;
+} {
   need(body, 40, 'write');
   const length = body.readUInt32LE(16);
   if (body.length - 40 !== length)
@@ -285,6 +292,7 @@ export function decodeWrite(body: Buffer): { fh: number; offset: number; flags: 
     fh: readU64(body, 0, 'EIO', 'write'),
     offset,
     flags: body.readUInt32LE(20),
+    openFlags: body.readUInt32LE(32),
     data: body.subarray(40),
   };
 }

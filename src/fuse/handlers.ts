@@ -151,9 +151,11 @@ function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Re
 }
 
 function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
-  const { fh, offset, flags, data } = decode.decodeWrite(body);
+  const { fh, offset, flags, openFlags, data } = decode.decodeWrite(body);
   const clear = (flags & abi.WRITE_KILL_SUIDGID) !== 0;
-  return chain(operations.write(request, ino, fh, offset, data, clear), encode.encodeWrite);
+  // A page of a mapping has its place, whichever handle the kernel writes it back through.
+  const append = (flags & abi.WRITE_CACHE) === 0 && (openFlags & abi.O_APPEND) !== 0;
+  return chain(operations.write(request, ino, fh, offset, data, clear, append), encode.encodeWrite);
 }
 
 function fsync({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {

@@ -2,12 +2,15 @@
  * Making written data part of files. Extents are laid over what is there in write order, joined with their
  * neighbours, and every chunk's usage follows.
  *
+ * What was written with O_APPEND gets its place here, where the end of the file is known: mounts that append
+ * to one file never overwrite one another, and what one write appended stays together.
+ *
  * All extents of a chunk should come in one commit: a chunk that no extent references at the end of one is
  * garbage, and naming it in a later commit is refused.
  *
  * A privileged writer's commit (`clearPrivileges` false) leaves file capabilities alone.
  */
-import { compareTimespec } from '../base/clock.js';
+import { compareTimespec, type Timespec } from '../base/clock.js';
 import { isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { ChunkId, Ino } from '../proto/ids.js';
@@ -21,6 +24,15 @@ import { attrOf, changed, putInode } from './inode.js';
 import { ask, type Operation, type OperationContext, type Reading } from './operation.js';
 import { dropCapability, unprivilegedMode } from './privileges.js';
 import type { ChunkRow, InodeRow, RowChange } from './rows.js';
+
+/** What is written to one file, every extent at its place. */
+interface WrittenFile {
+  readonly extents: readonly Extent[];
+  /** Of the file afterwards. */
+  readonly size: number;
+  readonly mtime: Timespec | undefined;
+  readonly clearPrivileges: boolean;
+}
 
 /**
  * Applies written extents, sizes and times to files. Files that are gone are named in `missing`; nothing of
@@ -37,12 +49,13 @@ export function* commit(
   const changes: RowChange[] = [];
   const missing: Ino[] = [];
   const attrs: ReplyOf<MetaMethods['commit']>['attrs'] = [];
-  for (const file of byInode(args.files)) {
-    const row = yield* writableInode(file.ino);
+  for (const [ino, parts] of byInode(args.files)) {
+    const row = yield* writableInode(ino);
     if (row === undefined) {
-      missing.push(file.ino);
+      missing.push(ino);
       continue;
     }
+    const file = placed(row.size, parts);
     for (const extent of file.extents) yield* checkExtent(extent, chunks);
     const written = yield* writeFile(row, file, tally);
     changes.push(...written.changes);
@@ -83,23 +96,35 @@ function* checkExtent(extent: Extent, chunks: Map<ChunkId, ChunkRow>): Reading<v
   if (extentEnd(extent) > limits.fileBytes) throw new FsError('EFBIG', 'commit');
 }
 
-/** One entry for each inode, in order of first mention. */
-function byInode(files: readonly FileCommit[]): Iterable<FileCommit> {
-  const merged = new Map<Ino, FileCommit>();
+/** What a commit does to each inode, in order of first mention. */
+function byInode(files: readonly FileCommit[]): ReadonlyMap<Ino, FileCommit[]> {
+  const found = new Map<Ino, FileCommit[]>();
   for (const file of files) {
-    const before = merged.get(file.ino);
-    if (before === undefined) merged.set(file.ino, file);
-    else {
-      merged.set(file.ino, {
-        ino: file.ino,
-        extents: [...before.extents, ...file.extents],
-        minSize: Math.max(before.minSize, file.minSize),
-        mtime: file.mtime,
-        clearPrivileges: before.clearPrivileges || file.clearPrivileges,
-      });
-    }
+    const parts = found.get(file.ino);
+    if (parts === undefined) found.set(file.ino, [file]);
+    else parts.push(file);
   }
-  return merged.values();
+  return found;
+}
+
+/** All parts of a file's commit as one, appended extents at the end that the file of `size` bytes has then. */
+function placed(size: number, parts: readonly FileCommit[]): WrittenFile {
+  const extents: Extent[] = [];
+  let end = size;
+  for (const part of parts) {
+    for (const extent of part.extents) {
+      const there = part.append === true ? { ...extent, offset: end } : extent;
+      extents.push(there);
+      end = Math.max(end, extentEnd(there));
+    }
+    if (part.append !== true) end = Math.max(end, part.minSize);
+  }
+  return {
+    extents,
+    size: end,
+    mtime: parts.at(-1)?.mtime,
+    clearPrivileges: parts.some((part) => part.clearPrivileges),
+  };
 }
 
 /** The inode to write to; undefined when it is gone. **Errors:** EINVAL when it is no regular file. */
@@ -112,25 +137,22 @@ function* writableInode(ino: Ino): Reading<InodeRow | undefined> {
 
 function* writeFile(
   before: InodeRow,
-  file: FileCommit,
+  file: WrittenFile,
   tally: ChunkTally,
 ): Reading<{ row: InodeRow; changes: RowChange[] }> {
   const old = before.allocated === 0 ? new Map<number, Extent>() : yield* touched(before.ino, file.extents);
   const list = new ExtentList([...old.values()]);
-  let size = Math.max(before.size, file.minSize);
-  for (const extent of file.extents) {
-    list.overwrite(extent);
-    size = Math.max(size, extentEnd(extent));
-  }
+  for (const extent of file.extents) list.overwrite(extent);
   const now = list.joined();
   const changes: RowChange[] = differences(before.ino, old, now);
   if (file.clearPrivileges) changes.push(...(yield* dropCapability(before)));
+  const mtime = file.mtime ?? before.mtime;
   const row = changed(before, {
-    size,
+    size: file.size,
     allocated: before.allocated + count(now, tally, 1) + count(old.values(), tally, -1),
     mode: file.clearPrivileges ? unprivilegedMode(before.mode) : before.mode,
-    mtime: file.mtime,
-    ctime: compareTimespec(file.mtime, before.ctime) > 0 ? file.mtime : before.ctime,
+    mtime,
+    ctime: compareTimespec(mtime, before.ctime) > 0 ? mtime : before.ctime,
   });
   return { row, changes: [...changes, putInode(row)] };
 }

@@ -82,7 +82,9 @@ export const tFileCommit = Type.Object({
   ino: tIno,
   /** In write order: a later one overwrites what it overlaps. */
   extents: Type.Array(tExtent, { maxItems: limits.extentsPerMessage }),
-  /** The file is at least this long afterwards. */
+  /** Lay the extents one after the other at the end that the file has then, whatever their offsets say. */
+  append: Type.Optional(Type.Boolean()),
+  /** The file is at least this long afterwards; means nothing with `append`. */
   minSize: tCount,
   mtime: tTimespec,
   clearPrivileges: Type.Boolean(),

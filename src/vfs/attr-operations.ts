@@ -8,7 +8,7 @@ import { limits } from '../proto/limits.js';
 import type { SetAttr } from '../proto/meta-methods.js';
 import type { FileOperations } from './file-operations.js';
 import type { FileState } from './file-state.js';
-import { isFsError, type MountContext } from './mount-context.js';
+import { type MountContext, staleIfGone } from './mount-context.js';
 import type { AttrChange, AttrReply, Request, SetxattrMode, StatfsReply } from './operations.js';
 
 const STATFS_BLOCK_BYTES = 4096;
@@ -24,30 +24,34 @@ export class AttrOperations {
     this.#files = files;
   }
 
-  /** **Errors:** ENOENT; ESTALE when an open file is gone. */
+  /** **Errors:** ESTALE when the inode is gone. */
   async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
-    const state = await this.#files.stateOf(request, fh);
+    await this.#files.stateOf(request, fh);
+    const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
+    return this.#mount.attrReply(this.#mount.learn(attr));
+  }
+
+  async #existing<T>(op: string, call: () => Promise<T>): Promise<T> {
     try {
-      const attr = await this.#mount.fs.call('getattr', { ino }, { request });
-      return this.#mount.attrReply(this.#mount.learn(attr));
+      return await call();
     } catch (error) {
-      if (state !== undefined && isFsError(error, 'ENOENT'))
-        throw new FsError('ESTALE', 'getattr', { cause: error });
-      throw error;
+      throw staleIfGone(error, op);
     }
   }
 
   /**
    * Changes attributes in one step, in order with this mount's writes: those before a new size are cut by
    * it, and a time that is set is not undone when bytes written before are committed. **Errors:** EROFS,
-   * EFBIG; as `setattr` in the table.
+   * EFBIG; ESTALE when the inode is gone; as `setattr` in the table.
    */
   async setattr(request: Request, ino: Ino, fh: number | undefined, change: AttrChange): Promise<AttrReply> {
     this.#mount.assertWritable('setattr');
     if (change.size !== undefined && change.size > limits.fileBytes) throw new FsError('EFBIG', 'setattr');
     const { fs, files } = this.#mount;
     const state = (await this.#files.stateOf(request, fh)) ?? files.get(ino);
-    const call = (): Promise<Attr> => fs.call('setattr', { ino, set: setAttrOf(change) }, { request });
+    const call = (): Promise<Attr> =>
+      this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
+    if (change.size !== undefined && state !== undefined) await this.#files.settleAppends(request, state);
     if (state === undefined) return this.#mount.attrReply(this.#mount.learn(await call()));
     state.opening++;
     try {
@@ -98,13 +102,14 @@ export class AttrOperations {
     };
   }
 
-  /** **Errors:** EOPNOTSUPP (namespace), ENODATA, ENOENT. */
+  /** **Errors:** EOPNOTSUPP (namespace), ENODATA, ESTALE. */
   async getxattr(request: Request, ino: Ino, name: Uint8Array): Promise<Uint8Array> {
     checkNamespace(name, 'getxattr');
-    return (await this.#mount.fs.call('getxattr', { ino, name }, { request })).value;
+    const call = () => this.#mount.fs.call('getxattr', { ino, name }, { request });
+    return (await this.#existing('getxattr', call)).value;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ENOENT, ENOSPC. */
+  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC. */
   async setxattr(
     request: Request,
     ino: Ino,
@@ -113,18 +118,21 @@ export class AttrOperations {
     this.#mount.assertWritable('setxattr');
     checkNamespace(attribute.name, 'setxattr');
     if (attribute.value.length > limits.xattrValueBytes) throw new FsError('E2BIG', 'setxattr');
-    await this.#mount.fs.call('setxattr', { ino, ...attribute }, { request });
+    const call = () => this.#mount.fs.call('setxattr', { ino, ...attribute }, { request });
+    await this.#existing('setxattr', call);
   }
 
   async listxattr(request: Request, ino: Ino): Promise<Uint8Array[]> {
-    return (await this.#mount.fs.call('listxattr', { ino }, { request })).names;
+    const call = () => this.#mount.fs.call('listxattr', { ino }, { request });
+    return (await this.#existing('listxattr', call)).names;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, ENODATA, ENOENT. */
+  /** **Errors:** EROFS, EOPNOTSUPP, ENODATA, ESTALE. */
   async removexattr(request: Request, ino: Ino, name: Uint8Array): Promise<void> {
     this.#mount.assertWritable('removexattr');
     checkNamespace(name, 'removexattr');
-    await this.#mount.fs.call('removexattr', { ino, name }, { request });
+    const call = () => this.#mount.fs.call('removexattr', { ino, name }, { request });
+    await this.#existing('removexattr', call);
   }
 }
 

@@ -5,9 +5,10 @@
  * everything of the file is committed and on disk, and report what failed, once to each handle. A close
  * without writes costs no round trip.
  *
- * An O_APPEND write goes to the end as this mount knows it at the moment when its bytes are taken, so two
- * programs on one mount never overwrite one another; the server is asked for the size before a handle's
- * first append.
+ * An O_APPEND write is pending at the end as this mount knows it when its bytes are taken (the server is
+ * asked before a handle's first append), and is committed at the end that the file has then: programs on
+ * several mounts that append to one file lose nothing of one another. A write elsewhere in the file therefore
+ * waits until what was appended before it has its place.
  */
 
 import { makeLog } from '../base/log.js';
@@ -20,7 +21,7 @@ import { FileReader } from './file-reader.js';
 import type { FileState } from './file-state.js';
 import { HandleTable } from './handle-table.js';
 import type { MountContext } from './mount-context.js';
-import { checkName, isFsError } from './mount-context.js';
+import { checkName, isFsError, staleIfGone } from './mount-context.js';
 import { mayRead, mayWrite, O_EXCL, O_TRUNC } from './open-flags.js';
 import type { Entry, OpenReply, Request } from './operations.js';
 
@@ -36,7 +37,7 @@ export class FileOperations {
     this.#reader = new FileReader(mount.fs);
   }
 
-  /** **Errors:** EROFS; ENOENT; EISDIR, EINVAL for what is no file. */
+  /** **Errors:** EROFS; ESTALE when the inode is gone; EISDIR, EINVAL for what is no file. */
   async open(request: Request, ino: Ino, flags: number): Promise<OpenReply> {
     const truncate = (flags & O_TRUNC) !== 0;
     if (truncate || mayWrite(flags)) this.#mount.assertWritable('open');
@@ -46,6 +47,8 @@ export class FileOperations {
       if (truncate) await this.#openTruncated(request, state);
       else await this.#openAsIs(request, state, mayRead(flags));
       return this.#opened(state, flags);
+    } catch (error) {
+      throw staleIfGone(error, 'open');
     } finally {
       state.opening--;
       if (state.opens === 0) this.#mount.opens.close(state);
@@ -142,17 +145,27 @@ export class FileOperations {
     fh: number,
     offset: number,
     data: Uint8Array,
-    clearPrivileges: boolean,
+    options: { clearPrivileges: boolean; append: boolean | undefined },
   ): MaybePromise<number> {
     const handle = this.#handles.get(fh);
     if (!handle.writable) throw new FsError('EBADF', 'write');
     const { state } = handle;
-    const ready = chain(this.#usable(request, handle), () => this.#sizeKnown(request, handle));
+    const { clearPrivileges, append = handle.append } = options;
+    const ready = chain(this.#usable(request, handle), () =>
+      append ? this.#sizeKnown(request, handle) : this.settleAppends(request, state),
+    );
     return chain(ready, () => {
       handle.wrote = true;
-      const at = handle.append ? (): number => state.size : (): number => offset;
-      return this.#mount.fs.writer.write(state.pending, data, at, { clearPrivileges, request });
+      const at = append ? (): number => state.size : (): number => offset;
+      return this.#mount.fs.writer.write(state.pending, data, at, { append, clearPrivileges, request });
     });
+  }
+
+  /** Commits what was appended to the file and has no place yet. **Errors:** as ChunkWriter.flush. */
+  settleAppends(request: Request, state: FileState): MaybePromise<void> {
+    if (!state.pending.isAppended) return undefined;
+    const flushed = this.#mount.fs.writer.flush(state.pending, { durable: false, request });
+    return flushed.then(() => this.settleAppends(request, state));
   }
 
   /** Opens the file at the server again when a lost session has closed it there. */
@@ -162,7 +175,7 @@ export class FileOperations {
   }
 
   #sizeKnown(request: Request, handle: FileHandle): MaybePromise<void> {
-    if (!handle.append || handle.sizeAsked) return undefined;
+    if (handle.sizeAsked) return undefined;
     const { fs } = this.#mount;
     return fs.call('getattr', { ino: handle.state.ino }, { request }).then((attr) => {
       handle.state.learn(attr, fs.connections);

@@ -128,14 +128,15 @@ export class FileState {
     if (this.#window !== undefined && this.#window.overlay.count > EXTENTS_KEPT) this.#window = undefined;
   }
 
-  #committed(attr: Attr | undefined, extents: readonly Piece<ChunkId>[]): void {
+  #committed(attr: Attr | undefined, extents: readonly Piece<ChunkId>[] | undefined): void {
     // The inode is gone: there is nothing to know of it.
     if (attr === undefined) return;
     this.#committedVersion = Math.max(this.#committedVersion, attr.version);
+    if (extents === undefined) this.#window = undefined;
     const window = this.#window;
     const isWhole = window !== undefined && window.from === 0 && window.to === WHOLE_FILE;
     if (isWhole && window.version + 1 === attr.version && window.overlay.count < limits.extentsPerMessage) {
-      for (const extent of extents) window.overlay.insert(extent);
+      for (const extent of extents ?? []) window.overlay.insert(extent);
       this.#window = { ...window, version: attr.version, size: attr.size };
     }
     if (this.#attr === undefined || attr.version >= this.#attr.version) this.#attr = attr;

@@ -45,6 +45,16 @@ export class MountContext {
 export const isFsError = (error: unknown, code: ErrnoName): boolean =>
   error instanceof FsError && error.code === code;
 
+/**
+ * The error of an operation on an inode that the kernel has: where the inode is gone, ESTALE, so that the
+ * kernel looks the path up again. Between its lookup and the operation the name may have been given to
+ * another inode, by a rename over it, and that one is what the program asked for.
+ * **Source:** fs/namei.c, retry_estale() and do_filp_open().
+ */
+export function staleIfGone(error: unknown, op: string): unknown {
+  return isFsError(error, 'ENOENT') ? new FsError('ESTALE', op, { cause: error }) : error;
+}
+
 /** **Errors:** ENAMETOOLONG. */
 export function checkName(name: Uint8Array, op: string): void {
   if (name.length > limits.nameBytes) throw new FsError('ENAMETOOLONG', op);

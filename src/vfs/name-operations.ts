@@ -7,7 +7,7 @@ import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { ownerOf } from './file-operations.js';
-import { checkName, type MountContext } from './mount-context.js';
+import { checkName, type MountContext, staleIfGone } from './mount-context.js';
 import type { Entry, RenameMode, Request } from './operations.js';
 
 export class NameOperations {
@@ -77,7 +77,10 @@ export class NameOperations {
   }
 
   async readlink(request: Request, ino: Ino): Promise<Uint8Array> {
-    const { target } = await this.#mount.fs.call('readlink', { ino }, { request });
-    return target;
+    try {
+      return (await this.#mount.fs.call('readlink', { ino }, { request })).target;
+    } catch (error) {
+      throw staleIfGone(error, 'readlink');
+    }
   }
 }

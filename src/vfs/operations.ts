@@ -139,7 +139,11 @@ export interface Operations {
     offset: number,
     length: number,
   ): MaybePromise<Uint8Array | Uint8Array[]>;
-  /** Takes all of `data` or fails; does not keep `data` beyond the call. `clearPrivileges`: as in AttrChange. */
+  /**
+   * Takes all of `data` or fails; does not keep `data` beyond the call. `clearPrivileges`: as in AttrChange.
+   * `append`: true, at the end of the file, whatever `offset`; false, at `offset`, whatever the handle; absent,
+   * as the handle was opened.
+   */
   write(
     req: Request,
     ino: Ino,
@@ -147,6 +151,7 @@ export interface Operations {
     offset: number,
     data: Uint8Array,
     clearPrivileges: boolean,
+    append?: boolean,
   ): MaybePromise<number>;
   /** A descriptor was closed (others of the same handle may be open): report what failed to be written. */
   flush(req: Request, ino: Ino, fh: number): MaybePromise<void>;

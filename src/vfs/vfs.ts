@@ -151,8 +151,9 @@ export class Vfs implements Operations {
     offset: number,
     data: Uint8Array,
     clearPrivileges: boolean,
+    append?: boolean,
   ): MaybePromise<number> {
-    return this.#files.write(req, fh, offset, data, clearPrivileges);
+    return this.#files.write(req, fh, offset, data, { clearPrivileges, append });
   }
 
   flush(req: Request, _ino: Ino, fh: number): MaybePromise<void> {

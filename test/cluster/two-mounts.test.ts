@@ -115,6 +115,42 @@ const found = fs.readFileSync(a + '/log', 'latin1');
 console.log(found === wanted ? 'complete' : JSON.stringify(found.slice(0, 80)));
 `;
 
+/** Four programs, two on each mount, append records of many sizes at the same time; every record arrives whole. */
+const APPEND_TOGETHER = `
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+const [a, b] = [process.env.A, process.env.B];
+const WRITER = \`
+const fs = require('fs');
+const [path, letter] = process.argv.slice(1);
+const fd = fs.openSync(path, 'a');
+for (let n = 0; n < 60; n++) {
+  const record = letter + n + ':' + letter.repeat((n * 7919) % 20000) + String.fromCharCode(10);
+  if (fs.writeSync(fd, record) !== record.length) throw new Error('a short write');
+  if (n % 20 === 7) fs.fsyncSync(fd);
+}
+fs.closeSync(fd);
+\`;
+fs.writeFileSync(a + '/records', '');
+const writers = ['p', 'q', 'r', 's'].map((letter, index) => {
+  const child = spawn(process.execPath, ['-e', WRITER, (index % 2 === 0 ? a : b) + '/records', letter], { stdio: 'inherit' });
+  return new Promise((resolve) => child.on('exit', resolve));
+});
+const codes = await Promise.all(writers);
+for (const dir of [a, b]) {
+  const lines = fs.readFileSync(dir + '/records', 'latin1').split(String.fromCharCode(10)).slice(0, -1);
+  const seen = new Map();
+  let torn = 0;
+  for (const line of lines) {
+    const [, letter, n, rest] = /^([p-s])([0-9]+):(.*)$/.exec(line) ?? [];
+    if (letter === undefined || rest !== letter.repeat((Number(n) * 7919) % 20000)) torn++;
+    else if ((seen.get(letter) ?? -1) + 1 === Number(n)) seen.set(letter, Number(n));
+  }
+  const whole = ['p', 'q', 'r', 's'].every((letter) => seen.get(letter) === 59);
+  console.log(codes.join() + ' ' + lines.length + ' lines, ' + torn + ' torn, ' + (whole ? 'all in order' : 'some lost'));
+}
+`;
+
 const pairs: readonly [
   name: string,
   drivers: readonly ['kernel' | 'fuse-native', 'kernel' | 'fuse-native'],
@@ -148,6 +184,10 @@ for (const [name, [first, second], count] of pairs) {
     });
     await t.test('two programs append to one log in turn', async (t) => {
       t.equal(await run(APPEND), 'complete\n');
+    });
+    await t.test('records that four programs on both mounts append at once arrive whole', async (t) => {
+      const told = '0,0,0,0 240 lines, 0 torn, all in order\n';
+      t.equal(await run(APPEND_TOGETHER), told + told);
     });
     await t.test('the cluster is healthy afterwards', async (t) => {
       t.same((await cluster.status()).problems, []);

@@ -55,7 +55,7 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   open: [['open', WHO, 5, 0x8002]],
   create: [['create', WHO, 5, 'name', 0o100640, 0x80c2]],
   read: [['read', WHO, 5, 77, 0x1ffffffff000, 4096]],
-  write: [['write', WHO, 5, 77, 0x1ffffffff000, 'bytes', true]],
+  write: [['write', WHO, 5, 77, 0x1ffffffff000, 'bytes', true, false]],
   statfs: [['statfs', WHO, 1]],
   release: [['release', 5, 77]],
   releasedir: [['releasedir', 5, 77]],
@@ -319,6 +319,10 @@ t.test('an older kernel gets its own minor version and only what it offered', (t
 
 t.test('an open that truncates clears setuid and setgid when the kernel leaves it to us', (t) => {
   const { session, recorder } = conversation({ begun: true });
+  const attr = { ...goldenAttr, mode: goldenAttr.mode | 0o4000 };
+  const open = { fh: 77, keepCache: true, directIo: true };
+  const entry = { attr, entryTimeoutMs: 0, attrTimeoutMs: 0 };
+  recorder.answer('create', () => ({ entry, open }));
   for (const name of ['open', 'create']) {
     const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
     frame.writeUInt32LE(1, name === 'open' ? 44 : 52);

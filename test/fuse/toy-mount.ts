@@ -3,7 +3,7 @@
  * nothing behind, also after a failure and for a daemon that was killed.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { chmodSync, chownSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,14 +16,6 @@ const WAIT_MS = 15_000;
 export const isRoot = process.geteuid?.() === 0;
 /** An ordinary user's uid and gid. */
 export const USER_ID = 1000;
-
-/**
- * Gives /dev/fuse the mode that it has wherever udev runs (fusermount3 opens it with its caller's rights);
- * in a bare container or virtual machine only root may open it.
- */
-export function letUsersMount(): void {
-  if (isRoot) chmodSync('/dev/fuse', 0o666);
-}
 
 export interface ProgramEnd {
   readonly code: number | null;

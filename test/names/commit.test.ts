@@ -38,6 +38,43 @@ inWorld('one chunk holds pieces of many files', (t, world) => {
   t.same(world.extentsOf(b), [[5, 60, chunk, 40]]);
 });
 
+inWorld('what was appended goes to the end that the file has then, in one run', (t, world) => {
+  const file = world.file(root, 'f');
+  const [first, second] = [world.newChunk(), world.newChunk()];
+  const old = world.write(file, 0, 100);
+  const reply = commit(
+    world,
+    [
+      [first, 30],
+      [second, 9],
+    ],
+    [
+      // The mount took the file to be empty, and to be longer later on.
+      fileOf(file, [extent(0, 10, first, 0), extent(50, 20, first, 10)], { append: true, minSize: 70 }),
+      fileOf(file, [extent(4, 2, second, 0)]),
+      fileOf(file, [extent(0, 7, second, 2)], { append: true, minSize: 7 }),
+    ],
+  );
+  t.match(reply.attrs, [{ size: 137, allocated: 137 }]);
+  t.same(world.extentsOf(file), [
+    [0, 4, old, 0],
+    [4, 2, second, 0],
+    [6, 94, old, 6],
+    [100, 30, first, 0],
+    [130, 7, second, 2],
+  ]);
+});
+
+inWorld('an append beyond the largest file is refused', (t, world) => {
+  const file = world.file(root, 'f');
+  world.set(file, { size: limits.fileBytes - 5 });
+  const chunk = world.newChunk();
+  const append = (length: number) =>
+    commitErrno(world, [[chunk, 10]], [fileOf(file, [extent(0, length, chunk, 0)], { append: true })]);
+  t.equal(append(6), 'EFBIG');
+  t.equal(append(5), 'ok');
+});
+
 inWorld('later extents overwrite earlier ones, those stored and those of the same commit', (t, world) => {
   const file = world.file(root, 'f');
   const old = world.write(file, 0, 100);

@@ -42,15 +42,20 @@ async function runCheck(base: string, name: string, check: Check): Promise<Resul
   };
   try {
     await Promise.race([Promise.resolve().then(() => check(dir, host)), late]);
-    fs.rmSync(dir, { recursive: true });
+    await removeTree(dir);
     return result('passed', '');
   } catch (error) {
     if (error instanceof Skip) return result('skipped', error.message);
     return result('failed', describe(error, name));
   } finally {
     clearTimeout(timer);
-    fs.rmSync(dir, { recursive: true, force: true });
+    await removeTree(dir);
   }
+}
+
+/** Programs of a check that failed may be at work for a moment longer. */
+async function removeTree(dir: string): Promise<void> {
+  await fs.promises.rm(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 300 });
 }
 
 function describe(error: unknown, name: string): string {
