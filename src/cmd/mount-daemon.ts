@@ -60,7 +60,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
       readOnly: settings.readOnly,
       ...(settings.dirtyBytes === undefined ? {} : { dirtyBytes: settings.dirtyBytes }),
     });
-    const vfs = new Vfs(filesystem, {});
+    const vfs = new Vfs(filesystem, { kernelForgets: settings.driver === 'kernel' });
     try {
       const mounted = await driver(vfs, driverOptions(plan));
       log.info('mounted', { mountpoint, metaUrl, driver: settings.driver });

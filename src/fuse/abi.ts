@@ -137,6 +137,15 @@ export const FSYNC_FDATASYNC = 1 << 0;
 export const RENAME_NOREPLACE = 1 << 0;
 export const RENAME_EXCHANGE = 1 << 1;
 
+/** fallocate(2)'s mode; the kernel lets no other bit through (fuse_file_fallocate, fs/fuse/file.c). */
+export const FALLOC_FL_KEEP_SIZE = 1 << 0;
+export const FALLOC_FL_PUNCH_HOLE = 1 << 1;
+export const FALLOC_FL_ZERO_RANGE = 1 << 4;
+
+/** lseek(2)'s whence, as far as the kernel asks. */
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
 /** setxattr(2)'s flags. */
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;
@@ -160,6 +169,8 @@ export const size = {
   attrOut: 104,
   openOut: 16,
   writeOut: 8,
+  lseekOut: 8,
+  copyFileRangeOut: 8,
   statfsOut: 80,
   getxattrOut: 8,
   initOut: 64,

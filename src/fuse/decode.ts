@@ -50,7 +50,8 @@ function readKey(frame: Buffer, at: number): number | bigint {
   return high > 0x1f_ffff ? frame.readBigUInt64LE(at) : high * TWO_32 + frame.readUInt32LE(at);
 }
 
-function need(body: Buffer, bytes: number, op: string): void {
+/** **Errors:** MalformedRequest (EIO) when a body has fewer than `bytes`. */
+export function need(body: Buffer, bytes: number, op: string): void {
   if (body.length < bytes) throw new MalformedRequest(op, `${body.length} bytes, ${bytes} needed`);
 }
 

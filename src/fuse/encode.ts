@@ -206,6 +206,13 @@ export function encodeStatfs(reply: StatfsReply): Frame {
   return frame;
 }
 
+/** fuse_lseek_out, and fuse_copy_file_range_out (of COPY_FILE_RANGE_64): one 64-bit number. */
+export function encodeU64(value: number): Frame {
+  const frame = newFrame(size.lseekOut);
+  putU64(frame, size.outHeader, value);
+  return frame;
+}
+
 /** fuse_getxattr_out: the answer to a GETXATTR or LISTXATTR that only asked for the size. */
 export function encodeXattrSize(bytes: number): Frame {
   const frame = newFrame(size.getxattrOut);

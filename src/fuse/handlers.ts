@@ -1,7 +1,8 @@
 /**
  * Which operation each opcode asks for: decode the body, call the operation, encode its result. A table from
  * opcode to handler; what is missing from it is answered with ENOSYS, which the kernel remembers and stops
- * asking (locks, ioctl, poll, lseek, fallocate and copy_file_range then have the kernel's own fallbacks).
+ * asking (locks, ioctl and poll then have the kernel's own fallbacks). Handlers of what moves extents are in
+ * data-handlers.ts.
  *
  * Invariants: a handler throws or rejects with FsError only on purpose; whatever else comes out of it is a
  * fault that session.ts turns into EIO. A handler keeps nothing of the body but WRITE's data, and that only
@@ -17,7 +18,9 @@ import { limits } from '../proto/limits.js';
 import type { OpenReply, Operations, RenameMode, SetxattrMode } from '../vfs/operations.js';
 import * as abi from './abi.js';
 import { Opcode } from './abi.js';
+import { copyFileRange, fallocate, lseek } from './data-handlers.js';
 import * as decode from './decode.js';
+import { decodeTmpfile } from './decode-data.js';
 import * as encode from './encode.js';
 import type { FuseRequest } from './fuse-request.js';
 
@@ -111,6 +114,8 @@ function clearedAfterOpen<T>(call: Call, ino: Ino, fh: number, openFlags: number
   const { operations, request } = call;
   const giveUp = async (error: unknown): Promise<never> => {
     await operations.release(ino, fh);
+    // An entry that came with the handle never reaches the kernel.
+    if (reply instanceof Object && 'entry' in reply) operations.forget(ino, 1);
     throw error;
   };
   try {
@@ -137,6 +142,11 @@ function create(call: Call, body: Buffer): MaybePromise<Reply> {
     return clearedAfterOpen(call, attr.ino, reply.open.fh, openFlags, reply);
   });
   return chain(created, encode.encodeCreate);
+}
+
+function tmpfile(call: Call, body: Buffer): MaybePromise<Reply> {
+  const { mode, flags } = decodeTmpfile(body);
+  return chain(call.operations.tmpfile(call.request, call.ino, mode, flags), encode.encodeCreate);
 }
 
 function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
@@ -249,6 +259,11 @@ const table: readonly (readonly [number, Handler])[] = [
   [Opcode.RENAME2, (call, body) => rename(call, body, true)],
   [Opcode.OPEN, open],
   [Opcode.CREATE, create],
+  [Opcode.TMPFILE, tmpfile],
+  [Opcode.FALLOCATE, fallocate],
+  [Opcode.LSEEK, lseek],
+  [Opcode.COPY_FILE_RANGE, (call, body) => copyFileRange(call, body, false)],
+  [Opcode.COPY_FILE_RANGE_64, (call, body) => copyFileRange(call, body, true)],
   [Opcode.READ, read],
   [Opcode.WRITE, write],
   [

@@ -66,6 +66,9 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     listxattr: read('listxattr'),
     removexattr: named('removexattr'),
     extents: read('extents'),
+    fallocate: named('fallocate'),
+    copyRange: named('copyRange'),
+    tmpfile: named('tmpfile'),
     commit: (args, context) =>
       mutation('commit', context, args.durable, (session) => {
         checkChunks(parts.store, session, args);

@@ -158,7 +158,7 @@ function* writeFile(
 }
 
 /** Counts bytes into the tally; returns their sum, times `sign`. */
-function count(extents: Iterable<Extent>, tally: ChunkTally, sign: 1 | -1): number {
+export function count(extents: Iterable<Extent>, tally: ChunkTally, sign: 1 | -1): number {
   let bytes = 0;
   for (const extent of extents) {
     tally.add(extent.chunk, sign * extent.length);
@@ -197,7 +197,7 @@ function ranges(extents: readonly Extent[]): { from: number; to: number }[] {
 }
 
 /** From stored extents to new ones: removals first, so that puts never meet what they replace. */
-function differences(ino: Ino, old: ReadonlyMap<number, Extent>, now: readonly Extent[]): RowChange[] {
+export function differences(ino: Ino, old: ReadonlyMap<number, Extent>, now: readonly Extent[]): RowChange[] {
   const changes: RowChange[] = [];
   const kept = new Set(now.map((extent) => extent.offset));
   for (const offset of old.keys()) {

@@ -16,15 +16,23 @@ export class ExtentList {
 
   /** Lays `extent` over what is there: overlapped ones are trimmed, split or gone. */
   overwrite(extent: Extent): void {
-    const from = this.#firstEndingAfter(extent.offset);
+    this.#replace(extent.offset, extentEnd(extent), [extent]);
+  }
+
+  /** Makes a hole of [offset, end). */
+  clear(offset: number, end: number): void {
+    this.#replace(offset, end, []);
+  }
+
+  #replace(offset: number, end: number, by: readonly Extent[]): void {
+    const from = this.#firstEndingAfter(offset);
     let to = from;
     const pieces: Extent[] = [];
-    const end = extentEnd(extent);
     for (let old = this.#extents[to]; old !== undefined && old.offset < end; old = this.#extents[to]) {
-      if (old.offset < extent.offset) pieces.push({ ...old, length: extent.offset - old.offset });
+      if (old.offset < offset) pieces.push({ ...old, length: offset - old.offset });
       to += 1;
     }
-    pieces.push(extent);
+    pieces.push(...by);
     const last = to > from ? this.#extents[to - 1] : undefined;
     if (last !== undefined && extentEnd(last) > end) pieces.push(tailOf(last, end));
     this.#extents.splice(from, to - from, ...pieces);
@@ -58,7 +66,8 @@ export class ExtentList {
   }
 }
 
-function tailOf(extent: Extent, from: number): Extent {
+/** The part of an extent behind file offset `from`, which lies inside it. */
+export function tailOf(extent: Extent, from: number): Extent {
   const skipped = from - extent.offset;
   return {
     ...extent,

@@ -11,8 +11,9 @@ import { attrOf, changed, entriesChanged, existingInode, putInode } from './inod
 import type { Operation, OperationContext } from './operation.js';
 
 /**
+ * `unnamed`: the inode was opened without a name (`tmpfile`) and never had one, so this may be its first.
  * **Errors:** those of `vacancy` and ENOSPC; EPERM for a directory; ENOENT when the inode has lost its last
- * name (it is only open); EMLINK at limits.linkCount. **Source:** vfs_link (fs/namei.c).
+ * name (it is only open); EMLINK at limits.linkCount. **Source:** vfs_link, I_LINKABLE (fs/namei.c).
  */
 export function* link(
   context: OperationContext,
@@ -21,7 +22,7 @@ export function* link(
   const row = yield* existingInode(args.ino, 'link');
   const free = yield* vacancy(args.parent, args.name, 'link');
   if (isDir(row.mode)) throw new FsError('EPERM', 'link');
-  if (row.nlink === 0) throw new FsError('ENOENT', 'link');
+  if (row.nlink === 0 && args.unnamed !== true) throw new FsError('ENOENT', 'link');
   if (row.nlink >= limits.linkCount) throw new FsError('EMLINK', 'link');
   const linked = changed(row, { nlink: row.nlink + 1, ctime: context.now });
   return {

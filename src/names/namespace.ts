@@ -5,8 +5,10 @@
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { commit } from './commit.js';
+import { copyRange } from './copy-range.js';
 import { create, mkdir, mknod, symlink } from './create.js';
 import { extents } from './extents.js';
+import { fallocate } from './fallocate.js';
 import { link } from './link.js';
 import { getattr, lookup, readlink } from './lookup.js';
 import { open, release } from './open.js';
@@ -14,6 +16,7 @@ import type { Operation, OperationContext } from './operation.js';
 import { readdir } from './readdir.js';
 import { rename } from './rename.js';
 import { setattr } from './setattr.js';
+import { tmpfile } from './tmpfile.js';
 import { rmdir, unlink } from './unlink.js';
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.js';
 
@@ -38,7 +41,10 @@ export type NamespaceMethod =
   | 'listxattr'
   | 'removexattr'
   | 'extents'
-  | 'commit';
+  | 'commit'
+  | 'fallocate'
+  | 'copyRange'
+  | 'tmpfile';
 
 export type Namespace = {
   readonly [K in NamespaceMethod]: (
@@ -69,4 +75,7 @@ export const namespace: Namespace = {
   removexattr,
   extents,
   commit,
+  fallocate,
+  copyRange,
+  tmpfile,
 };

@@ -14,12 +14,31 @@ import type { ExtentRow, InodeRow, RowChange } from './rows.js';
 /** Up to this many extents go together with the name. */
 const INLINE_EXTENTS = 16;
 
-/** What happens to an inode that loses a name (a directory loses its only one). */
-export function* loseName(context: OperationContext, row: InodeRow): Reading<RowChange[]> {
+/** What a lost name does to its inode. */
+export interface Loss {
+  readonly changes: readonly RowChange[];
+  /** For the reply: the inode, when it was the last name and the session holds the inode now. */
+  readonly held: { readonly held?: Ino };
+}
+
+/**
+ * What happens to an inode that loses a name (a directory loses its only one). With `hold` the session has it
+ * open from now on when that was the last name: its kernel still refers to the inode.
+ */
+export function* loseName(
+  context: OperationContext,
+  row: InodeRow,
+  hold: boolean | undefined,
+): Reading<Loss> {
   const nlink = isDir(row.mode) ? 0 : row.nlink - 1;
   const left = changed(row, { nlink, ctime: context.now });
-  if (nlink > 0 || (yield* ask({ read: 'isOpen', ino: row.ino }))) return [putInode(left)];
-  return yield* discard(left);
+  if (nlink > 0) return { changes: [putInode(left)], held: {} };
+  if (hold === true) {
+    const mark: RowChange = { put: 'open', ino: row.ino, session: context.session };
+    return { changes: [putInode(left), mark], held: { held: row.ino } };
+  }
+  const isOpen = yield* ask({ read: 'isOpen', ino: row.ino });
+  return { changes: isOpen ? [putInode(left)] : yield* discard(left), held: {} };
 }
 
 /** Removes an inode that has no name and that nobody has open, or marks it for `reap`. */

@@ -26,6 +26,7 @@ interface Move {
   readonly to: InodeRow;
   readonly source: DentryRow;
   readonly sourceInode: InodeRow;
+  readonly hold: boolean | undefined;
 }
 
 /**
@@ -49,7 +50,8 @@ export function* rename(context: OperationContext, args: Args): Operation<Reply>
   if (isDir(source.kind) && (yield* isWithin(args.newParent, source.ino)))
     throw new FsError('EINVAL', 'rename');
   if (target?.ino === source.ino) return { reply: {}, changes: [] };
-  const move: Move = { context, from, to, source, sourceInode: yield* inodeOf(source) };
+  const sourceInode = yield* inodeOf(source);
+  const move: Move = { context, from, to, source, sourceInode, hold: args.hold };
   if (target === undefined) return outcome(move, moveTo(move, args.newName, place));
   if (args.mode === 'exchange') return outcome(move, yield* exchange(move, target));
   return outcome(move, yield* replace(move, target));
@@ -60,6 +62,7 @@ interface Moved {
   /** By how many subdirectories each parent has more. */
   readonly fromSubdirs: number;
   readonly toSubdirs: number;
+  readonly held?: Reply;
 }
 
 function moveTo(move: Move, newName: Uint8Array, place: Place): Moved {
@@ -90,11 +93,12 @@ function slotFor(move: Move, place: Place): number {
 function* replace(move: Move, target: DentryRow): Reading<Moved> {
   const { context, source, to } = move;
   yield* checkReplace(move, target);
-  const lost = yield* loseName(context, yield* inodeOf(target));
+  const lost = yield* loseName(context, yield* inodeOf(target), move.hold);
   const row: DentryRow = { ...target, ino: source.ino, kind: source.kind };
   const moved = putInode(movedInode(move, move.sourceInode, to));
   return {
-    changes: [deleteDentry(source), { put: 'dentry', row }, ...lost, moved],
+    changes: [deleteDentry(source), { put: 'dentry', row }, ...lost.changes, moved],
+    held: lost.held,
     fromSubdirs: isDir(source.kind) ? -1 : 0,
     toSubdirs: (isDir(source.kind) ? 1 : 0) - (isDir(target.kind) ? 1 : 0),
   };
@@ -140,7 +144,7 @@ function outcome(move: Move, moved: Moved): Outcome<Reply> {
           entriesChanged(from, context.now, moved.fromSubdirs),
           entriesChanged(to, context.now, moved.toSubdirs),
         ];
-  return { reply: {}, changes: [...moved.changes, ...parents.map(putInode)] };
+  return { reply: moved.held ?? {}, changes: [...moved.changes, ...parents.map(putInode)] };
 }
 
 /** Whether directory `ino` is `ancestor` or lies under it. **Errors:** EINVAL beyond MAX_DEPTH. */

@@ -22,10 +22,10 @@ export function* unlink(
   if (isDots(args.name)) throw new FsError('EISDIR', 'unlink');
   const dentry = yield* existingDentry(args.parent, args.name, 'unlink');
   if (isDir(dentry.kind)) throw new FsError('EISDIR', 'unlink');
-  const inode = yield* loseName(context, yield* inodeOf(dentry));
+  const lost = yield* loseName(context, yield* inodeOf(dentry), args.hold);
   return {
-    reply: {},
-    changes: [deleteDentry(dentry), ...inode, putInode(entriesChanged(directory, context.now))],
+    reply: lost.held,
+    changes: [deleteDentry(dentry), ...lost.changes, putInode(entriesChanged(directory, context.now))],
   };
 }
 
@@ -43,10 +43,10 @@ export function* rmdir(
   const dentry = yield* existingDentry(args.parent, args.name, 'rmdir');
   if (!isDir(dentry.kind)) throw new FsError('ENOTDIR', 'rmdir');
   if (!(yield* isEmpty(dentry.ino))) throw new FsError('ENOTEMPTY', 'rmdir');
-  const inode = yield* loseName(context, yield* inodeOf(dentry));
+  const lost = yield* loseName(context, yield* inodeOf(dentry), args.hold);
   return {
-    reply: {},
-    changes: [deleteDentry(dentry), ...inode, putInode(entriesChanged(directory, context.now, -1))],
+    reply: lost.held,
+    changes: [deleteDentry(dentry), ...lost.changes, putInode(entriesChanged(directory, context.now, -1))],
   };
 }
 

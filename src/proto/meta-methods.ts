@@ -157,6 +157,13 @@ const tNewNode = {
   owner: tOwner,
 };
 const tEntryArgs = Type.Object({ parent: tIno, name: tName });
+/**
+ * `hold`: when this takes an inode's last name, the session has the inode open from then on (as by `open`), and
+ * the reply names it: the mount's kernel may still use it, and the mount releases it once it does not.
+ */
+const tHold = Type.Optional(Type.Boolean());
+const tRemoveArgs = Type.Object({ parent: tIno, name: tName, hold: tHold });
+const tRemoved = Type.Object({ held: Type.Optional(tIno) });
 const tInoArgs = Type.Object({ ino: tIno });
 const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
 
@@ -243,20 +250,27 @@ export const metaMethods = {
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC'],
   }),
+  /** `unnamed`: the first name of what `tmpfile` made. */
   link: method('mutation', {
-    args: Type.Object({ ino: tIno, parent: tIno, name: tName }),
+    args: Type.Object({ ino: tIno, parent: tIno, name: tName, unnamed: Type.Optional(Type.Boolean()) }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EPERM', 'EINVAL', 'EMLINK', 'ENAMETOOLONG', 'ENOSPC'],
   }),
+  /** A regular file without a name, open for this session: an orphan unless `link` names it. */
+  tmpfile: method('mutation', {
+    args: Type.Object({ parent: tIno, owner: tOwner, mode: tPermissions }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'ENOTDIR'],
+  }),
   /** Removes a name that is no directory. The inode lives on while a session has it open. */
   unlink: method('mutation', {
-    args: tEntryArgs,
-    reply: tNothing,
+    args: tRemoveArgs,
+    reply: tRemoved,
     errnos: ['ENOENT', 'ENOTDIR', 'EISDIR', 'EINVAL', 'ENAMETOOLONG'],
   }),
   rmdir: method('mutation', {
-    args: tEntryArgs,
-    reply: tNothing,
+    args: tRemoveArgs,
+    reply: tRemoved,
     errnos: ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EINVAL', 'ENAMETOOLONG'],
   }),
   /** renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. */
@@ -267,8 +281,9 @@ export const metaMethods = {
       newParent: tIno,
       newName: tName,
       mode: Type.Union([Type.Literal('replace'), Type.Literal('noreplace'), Type.Literal('exchange')]),
+      hold: tHold,
     }),
-    reply: tNothing,
+    reply: tRemoved,
     errnos: [
       'ENOENT',
       'ENOTDIR',
@@ -377,6 +392,35 @@ export const metaMethods = {
     }),
     reply: Type.Object({ missing: Type.Array(tIno), attrs: Type.Array(tAttr) }),
     errnos: ['EINVAL', 'EFBIG', 'ENOSPC'],
+  }),
+  /** fallocate(2): `allocate` only makes the file long enough; `zero` makes a hole of the range, for punching too. */
+  fallocate: method('mutation', {
+    args: Type.Object({
+      ino: tIno,
+      offset: tCount,
+      length: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+      mode: Type.Union([Type.Literal('allocate'), Type.Literal('zero')]),
+      keepSize: Type.Boolean(),
+      clearPrivileges: Type.Boolean(),
+    }),
+    reply: tAttr,
+    errnos: ['ENOENT', 'EISDIR', 'EINVAL', 'EFBIG'],
+  }),
+  /**
+   * Makes [newOffset, newOffset + copied) of `newIno` refer to the bytes of [offset, offset + copied) of `ino`.
+   * `copied` <= length: 0 at the end of the source, less than is there when one step would be too large.
+   */
+  copyRange: method('mutation', {
+    args: Type.Object({
+      ino: tIno,
+      offset: tCount,
+      newIno: tIno,
+      newOffset: tCount,
+      length: tCount,
+      clearPrivileges: Type.Boolean(),
+    }),
+    reply: Type.Object({ copied: tCount, attr: tAttr }),
+    errnos: ['ENOENT', 'EISDIR', 'EINVAL', 'EFBIG'],
   }),
   /** Every change answered before this call is on disk when it returns. */
   sync: method('control', { args: tNothing, reply: tNothing }),

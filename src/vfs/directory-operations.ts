@@ -71,7 +71,7 @@ export class DirectoryOperations {
       offset = BEHIND_DOT_DOT;
     }
     for (let tookAny = false; ; ) {
-      const took = this.#takeFrom(page, take);
+      const took = this.#takeFrom(page, take, plus);
       if (took === 'full') return;
       tookAny ||= took === 'some';
       // What fits is a page's worth at most: a reply need not be filled from two pages.
@@ -81,13 +81,14 @@ export class DirectoryOperations {
   }
 
   /** Hands out entries of the page until it is used up (`some`, or `none` when it was already) or full. */
-  #takeFrom(page: Page, take: ReaddirSink): 'full' | 'some' | 'none' {
+  #takeFrom(page: Page, take: ReaddirSink, plus: boolean): 'full' | 'some' | 'none' {
     const first = page.next;
     for (let entry = page.entries[page.next]; entry !== undefined; entry = page.entries[page.next]) {
       const { name, ino, kind, cookie, attr } = entry;
       const common = { name, ino, kind, nextOffset: cookie };
-      const isTaken = take(attr === undefined ? common : { ...common, entry: this.#mount.entry(attr) });
+      const isTaken = take(attr === undefined ? common : { ...common, entry: this.#mount.description(attr) });
       if (!isTaken) return 'full';
+      if (plus && attr !== undefined) this.#mount.references?.add(ino);
       page.next++;
       page.at = cookie;
     }

@@ -127,6 +127,27 @@ export class FileOperations {
     }
   }
 
+  /** Opens a new file that has no name. **Errors:** EROFS; as `tmpfile` in the table. */
+  async tmpfile(
+    request: Request,
+    parent: Ino,
+    mode: number,
+    flags: number,
+  ): Promise<{ entry: Entry; open: OpenReply }> {
+    this.#mount.assertWritable('tmpfile');
+    const { fs, files } = this.#mount;
+    const { generation } = fs;
+    const args = { parent, owner: ownerOf(request), mode: mode & 0o7777 };
+    const onLate = (late: Attr): void => this.#createdLate(late.ino, generation);
+    const attr = await fs.call('tmpfile', args, { request, onLate });
+    fs.seen(attr);
+    const state = files.use(attr.ino);
+    state.markedIn = generation;
+    state.isUnnamed = true;
+    const known = state.changed(attr, fs.connections, false);
+    return { entry: this.#mount.entry(known), open: this.#opened(state, flags) };
+  }
+
   #createdLate(ino: Ino, generation: number): void {
     const state = this.#mount.files.use(ino);
     state.markedIn ??= generation;
@@ -224,6 +245,12 @@ export class FileOperations {
     }
     handle.state.opens--;
     if (handle.state.opens === 0) this.#mount.opens.close(handle.state);
+  }
+
+  /** A handle whose file the server knows to be open. **Errors:** EBADF; as `open`. */
+  usableHandle(request: Request, fh: number): MaybePromise<FileHandle> {
+    const handle = this.#handles.get(fh);
+    return chain(this.#usable(request, handle), () => handle);
   }
 
   /** The state behind a handle, opened again at the server if need be; undefined without a handle. */

@@ -22,6 +22,8 @@ interface Extents {
   readonly version: number;
   readonly overlay: ExtentOverlay<ChunkId>;
   readonly size: number;
+  /** They are known up to here. */
+  readonly to: number;
 }
 
 export class FileReader {
@@ -51,6 +53,11 @@ export class FileReader {
   #known(state: FileState, range: { offset: number; end: number }, version: number): Extents | undefined {
     if (!this.#fs.isValid) return undefined;
     return state.extentsFor(range, version, this.#fs.connections);
+  }
+
+  /** The extents at `offset` and behind, as the server has them now. **Errors:** as `extents`; EIO. */
+  extentsAt(request: Request, state: FileState, offset: number): Promise<Extents> {
+    return this.#ask(request, state, { offset, end: offset + 1 });
   }
 
   async #ask(

@@ -40,6 +40,10 @@ export class FileState {
   opening = 0;
   /** The session generation in which the server knows the file as open; undefined: it does not. */
   markedIn: number | undefined;
+  /** It lost its last name here while the kernel referred to it: the server's mark stays until a FORGET. */
+  isHeld = false;
+  /** Opened by O_TMPFILE and not linked yet: `link` may give it its first name. */
+  isUnnamed = false;
   /** It has more extents than one reply holds. */
   isLarge = false;
   /** Connections counted when `attr` was learned: a server that was restarted is asked anew. */
@@ -110,13 +114,13 @@ export class FileState {
     range: { offset: number; end: number },
     version: number,
     connection: number,
-  ): { version: number; overlay: ExtentOverlay<ChunkId>; size: number } | undefined {
+  ): { version: number; overlay: ExtentOverlay<ChunkId>; size: number; to: number } | undefined {
     const window = this.#window;
     if (window === undefined || connection !== this.#connection) return undefined;
     if (window.version < Math.max(version, this.#committedVersion)) return undefined;
     const end = Math.min(range.end, window.size);
     if (range.offset < window.from || end > window.to) return undefined;
-    return { version: window.version, overlay: window.overlay, size: window.size };
+    return { version: window.version, overlay: window.overlay, size: window.size, to: window.to };
   }
 
   get hasExtents(): boolean {

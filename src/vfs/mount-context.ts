@@ -5,8 +5,10 @@
 import type { Filesystem } from '../client/filesystem.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { FileTable } from './file-table.js';
+import { KernelReferences } from './kernel-references.js';
 import { OpenInodes } from './open-inodes.js';
 import type { AttrReply, Entry } from './operations.js';
 
@@ -14,10 +16,13 @@ export class MountContext {
   readonly fs: Filesystem;
   readonly files = new FileTable();
   readonly opens: OpenInodes;
+  /** Undefined when the driver does not say what its kernel refers to. */
+  readonly references: KernelReferences | undefined;
 
-  constructor(fs: Filesystem) {
+  constructor(fs: Filesystem, options: { kernelForgets: boolean }) {
     this.fs = fs;
     this.opens = new OpenInodes(fs);
+    this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
     fs.onSessionLost = () => this.opens.remarkAll(this.files.states());
   }
 
@@ -32,8 +37,22 @@ export class MountContext {
     return this.files.get(attr.ino)?.learn(attr, this.fs.connections) ?? attr;
   }
 
-  /** Nothing may be remembered by the kernel without asking: there are no leases yet. */
+  /** What a reply gives the kernel, which refers to the inode from then on until it forgets it. */
   entry(attr: Attr): Entry {
+    this.references?.add(attr.ino);
+    return this.description(attr);
+  }
+
+  /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
+  async removing(
+    call: (hold: { hold?: true }, late: (reply: { held?: Ino }) => void) => Promise<{ held?: Ino }>,
+  ): Promise<void> {
+    if (this.references === undefined) await call({}, () => {});
+    else await this.references.removing(call);
+  }
+
+  /** Nothing may be remembered by the kernel without asking: there are no leases yet. */
+  description(attr: Attr): Entry {
     return { attr: this.learn(attr), entryTimeoutMs: 0, attrTimeoutMs: 0 };
   }
 

@@ -40,9 +40,14 @@ export class NameOperations {
   }
 
   async link(request: Request, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
-    return await this.#created('link', name, () =>
-      this.#mount.fs.call('link', { ino, parent, name }, { request }),
+    const { fs, files } = this.#mount;
+    const state = files.get(ino);
+    const unnamed = state?.isUnnamed === true ? { unnamed: true } : {};
+    const entry = await this.#created('link', name, () =>
+      fs.call('link', { ino, parent, name, ...unnamed }, { request }),
     );
+    if (state !== undefined) state.isUnnamed = false;
+    return entry;
   }
 
   async #created(op: string, name: Uint8Array, call: () => Promise<Attr>): Promise<Entry> {
@@ -54,13 +59,17 @@ export class NameOperations {
   async unlink(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
     this.#mount.assertWritable('unlink');
     checkName(name, 'unlink');
-    await this.#mount.fs.call('unlink', { parent, name }, { request });
+    await this.#mount.removing((hold, onLate) =>
+      this.#mount.fs.call('unlink', { parent, name, ...hold }, { request, onLate }),
+    );
   }
 
   async rmdir(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
     this.#mount.assertWritable('rmdir');
     checkName(name, 'rmdir');
-    await this.#mount.fs.call('rmdir', { parent, name }, { request });
+    await this.#mount.removing((hold, onLate) =>
+      this.#mount.fs.call('rmdir', { parent, name, ...hold }, { request, onLate }),
+    );
   }
 
   async rename(
@@ -73,7 +82,9 @@ export class NameOperations {
     checkName(from.name, 'rename');
     checkName(to.name, 'rename');
     const args = { ...from, newParent: to.parent, newName: to.name, mode };
-    await this.#mount.fs.call('rename', args, { request });
+    await this.#mount.removing((hold, onLate) =>
+      this.#mount.fs.call('rename', { ...args, ...hold }, { request, onLate }),
+    );
   }
 
   async readlink(request: Request, ino: Ino): Promise<Uint8Array> {

@@ -3,7 +3,8 @@
  * here. The server is told once per file, whatever the number of handles, and of last closes together and a
  * little later: a file that is opened again meanwhile was never closed for it.
  *
- * INVARIANT: no release is on its way while an open of the same file is. When a session was lost, all marks
+ * INVARIANT: no release is on its way while an open of the same file is; none is sent while a removal is under
+ * way that may turn out to hold the file (`removing`), so that the server never carries it out after that. When a session was lost, all marks
  * went with it: every file that is open here is opened again at once, or, when that fails, when it is used.
  */
 import { makeLog } from '../base/log.js';
@@ -25,6 +26,10 @@ export class OpenInodes {
   /** Releases sent so far. */
   #sent = 0;
   #scheduled = false;
+  /** Removals of names that are not answered. */
+  readonly #removals = new Set<Promise<unknown>>();
+  /** Set while a release waits for removals: further ones wait until it is sent. */
+  #gate: Promise<void> | undefined;
 
   constructor(fs: Filesystem) {
     this.#fs = fs;
@@ -101,15 +106,42 @@ export class OpenInodes {
     this.#closed.add(state);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    this.#fs.clock.after(limits.releaseDelayMs, () => {
-      this.#scheduled = false;
-      void this.release();
-    });
+    this.#fs.clock.after(limits.releaseDelayMs, () => void this.#releaseInOrder());
+  }
+
+  /** Runs a call that may leave the session holding an inode, in order with releases. */
+  async removing<T>(call: () => Promise<T>): Promise<T> {
+    while (this.#gate !== undefined) await this.#gate;
+    const removal = call();
+    this.#removals.add(removal);
+    try {
+      return await removal;
+    } finally {
+      this.#removals.delete(removal);
+    }
+  }
+
+  /** Waits for removals under way, not longer than a release waits for company, and sends what waits. */
+  async #releaseInOrder(): Promise<void> {
+    let open = (): void => {};
+    if (this.#removals.size > 0) {
+      this.#gate = new Promise((resolve) => {
+        open = resolve;
+      });
+      const late = new Promise<void>((resolve) => this.#fs.clock.after(limits.releaseDelayMs, resolve));
+      await Promise.race([Promise.allSettled(this.#removals), late]);
+    }
+    this.#scheduled = false;
+    void this.release();
+    this.#gate = undefined;
+    open();
   }
 
   /** Sends what waits; never fails. */
   async release(): Promise<void> {
-    const states = [...this.#closed].filter((state) => state.opens === 0 && state.opening === 0);
+    const states = [...this.#closed].filter(
+      (state) => state.opens === 0 && state.opening === 0 && !state.isHeld,
+    );
     this.#closed.clear();
     const generation = this.#fs.generation;
     const batches: Promise<void>[] = [];

@@ -92,6 +92,20 @@ export interface StatfsReply {
   readonly nameMax: number;
 }
 
+/** What fallocate does with a range besides making the file long enough (unless `keepSize`). */
+export interface FallocateMode {
+  /** Make a hole of it (FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE). */
+  readonly zero: boolean;
+  readonly keepSize: boolean;
+}
+
+/** A place in an open file. */
+export interface FilePlace {
+  readonly ino: Ino;
+  readonly fh: number;
+  readonly offset: number;
+}
+
 export type RenameMode = 'replace' | 'noreplace' | 'exchange';
 export type SetxattrMode = 'any' | 'create' | 'replace';
 
@@ -131,6 +145,13 @@ export interface Operations {
     mode: number,
     flags: number,
   ): MaybePromise<{ entry: Entry; open: OpenReply }>;
+  /** O_TMPFILE: a new file without a name, which `link` may give one. */
+  tmpfile(
+    req: Request,
+    parent: Ino,
+    mode: number,
+    flags: number,
+  ): MaybePromise<{ entry: Entry; open: OpenReply }>;
   /** Fewer bytes than `length` only at the end of the file. Several buffers are one after the other. */
   read(
     req: Request,
@@ -158,6 +179,11 @@ export interface Operations {
   /** The handle's last descriptor is gone. */
   release(ino: Ino, fh: number): MaybePromise<void>;
   fsync(req: Request, ino: Ino, fh: number, dataOnly: boolean): MaybePromise<void>;
+  fallocate(req: Request, file: FilePlace, length: number, mode: FallocateMode): MaybePromise<void>;
+  /** The first offset at or behind the place that lies in a hole, or in data. ENXIO: there is none. */
+  lseek(req: Request, from: FilePlace, what: 'data' | 'hole'): MaybePromise<number>;
+  /** Copies within the filesystem; answers how many bytes, fewer than `length` at the end of the source. */
+  copyFileRange(req: Request, from: FilePlace, to: FilePlace, length: number): MaybePromise<number>;
 
   opendir(
     req: Request,

@@ -11,6 +11,7 @@ import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Ino } from '../proto/ids.js';
 import { AttrOperations } from './attr-operations.js';
+import { DataOperations } from './data-operations.js';
 import { DirectoryOperations } from './directory-operations.js';
 import { FileOperations } from './file-operations.js';
 import { MountContext } from './mount-context.js';
@@ -19,6 +20,8 @@ import type {
   AttrChange,
   AttrReply,
   Entry,
+  FallocateMode,
+  FilePlace,
   OpenReply,
   Operations,
   ReaddirSink,
@@ -35,14 +38,17 @@ export class Vfs implements Operations {
   readonly #names: NameOperations;
   readonly #files: FileOperations;
   readonly #attrs: AttrOperations;
+  readonly #data: DataOperations;
   readonly #directories: DirectoryOperations;
   #closed: Promise<void> | undefined;
 
-  constructor(filesystem: Filesystem, _options: Record<never, never> = {}) {
-    this.#mount = new MountContext(filesystem);
+  /** `kernelForgets`: the driver passes on every FORGET of its kernel, so that references can be counted. */
+  constructor(filesystem: Filesystem, options: { kernelForgets?: boolean } = {}) {
+    this.#mount = new MountContext(filesystem, { kernelForgets: options.kernelForgets === true });
     this.#names = new NameOperations(this.#mount);
     this.#files = new FileOperations(this.#mount);
     this.#attrs = new AttrOperations(this.#mount, this.#files);
+    this.#data = new DataOperations(this.#mount, this.#files);
     this.#directories = new DirectoryOperations(this.#mount);
   }
 
@@ -72,8 +78,9 @@ export class Vfs implements Operations {
     return this.#names.lookup(req, parent, name);
   }
 
-  /** Nothing is kept for the kernel's references: inode numbers mean the same for ever. */
-  forget(_ino: Ino, _count: number): void {}
+  forget(ino: Ino, count: number): void {
+    this.#mount.references?.forget(ino, count);
+  }
 
   getattr(req: Request, ino: Ino, fh: number | undefined): MaybePromise<AttrReply> {
     return this.#attrs.getattr(req, ino, fh);
@@ -167,6 +174,27 @@ export class Vfs implements Operations {
   /** `dataOnly` makes no difference: size and extents are metadata, and one commit carries both. */
   fsync(req: Request, _ino: Ino, fh: number, _dataOnly: boolean): MaybePromise<void> {
     return this.#files.fsync(req, fh);
+  }
+
+  tmpfile(
+    req: Request,
+    parent: Ino,
+    mode: number,
+    flags: number,
+  ): MaybePromise<{ entry: Entry; open: OpenReply }> {
+    return this.#files.tmpfile(req, parent, mode, flags);
+  }
+
+  fallocate(req: Request, file: FilePlace, length: number, mode: FallocateMode): MaybePromise<void> {
+    return this.#data.fallocate(req, file, length, mode);
+  }
+
+  lseek(req: Request, from: FilePlace, what: 'data' | 'hole'): MaybePromise<number> {
+    return this.#data.lseek(req, from, what);
+  }
+
+  copyFileRange(req: Request, from: FilePlace, to: FilePlace, length: number): MaybePromise<number> {
+    return this.#data.copyFileRange(req, from, to, length);
   }
 
   opendir(

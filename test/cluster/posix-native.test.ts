@@ -10,6 +10,10 @@ const limit = (pattern: string | RegExp, reason: string): ExpectedFailure => ({
 
 const OWNERS = "everything belongs to the daemon's user";
 
+const noFallocate = limit(/EOPNOTSUPP|not supported/, 'no fallocate');
+const noTmpfile = limit(/ENOTSUP|EOPNOTSUPP/, 'no O_TMPFILE');
+const notHeld = limit(/ENOENT/, 'what is removed is not held');
+
 const expected: Readonly<Record<string, ExpectedFailure>> = {
   'names: any bytes but slash and NUL make a name': limit(/EILSEQ/, 'names are text'),
   'times: times are set to the nanosecond': limit(/1000000001123000000n/, 'times are milliseconds'),
@@ -25,6 +29,23 @@ const expected: Readonly<Record<string, ExpectedFailure>> = {
   ),
   'mapping: writes to the file show in a shared mapping': limit(/ENODEV/, 'no shared mappings'),
   'mapping: a mapping outlives the file’s name': limit(/ENODEV/, 'no shared mappings'),
+  'ranges: fallocate makes a file longer, with zeros, and never shorter': noFallocate,
+  'ranges: fallocate with KEEP_SIZE keeps the size': noFallocate,
+  'ranges: a punched hole reads as zeros and gives its blocks back': noFallocate,
+  'ranges: a zeroed range reads as zeros, and may make the file longer': noFallocate,
+  'ranges: holes are punched under a mapping, which shows them': limit(/ENODEV/, 'no shared mappings'),
+  'ranges: fallocate moves mtime and ctime': noFallocate,
+  'ranges: fallocate takes setuid away from who is not privileged': noFallocate,
+  'ranges: more than there is room for is refused at once': noFallocate,
+  'ranges: holes and data are found': limit(/pending/, 'no lseek: all of a file is data'),
+  'removed: a working directory that was removed is empty and takes nothing': notHeld,
+  'removed: so is one that a rename replaced': notHeld,
+  'removed: its way up leads on while its parent is there': notHeld,
+  'unnamed: a file without a name is written and read, and leaves nothing': noTmpfile,
+  'unnamed: a link gives it its first name, with all that was written': noTmpfile,
+  'unnamed: with O_EXCL it never gets a name': noTmpfile,
+  'unnamed: what has lost its last name gets none again': noTmpfile,
+  'unnamed: the umask and a setgid directory apply to it': noTmpfile,
   'links: a symlink keeps its target byte for byte': limit(/EILSEQ/, 'names are text'),
   'rename: RENAME_NOREPLACE refuses an existing target': limit(/EINVAL/, 'rename has no flags'),
   'rename: RENAME_EXCHANGE swaps two names of any kind': limit(/EINVAL/, 'rename has no flags'),
@@ -40,6 +61,8 @@ const expected: Readonly<Record<string, ExpectedFailure>> = {
 };
 
 const leftOut = {
+  'removed: a name that is replaced all the time is always there':
+    'a replaced file is missing for a moment: native-notes/fuse-native.md',
   'rename: a replaced name is never missing and never half':
     'a replaced file that is open is missing for a moment: native-notes/fuse-native.md',
 };

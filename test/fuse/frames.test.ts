@@ -14,6 +14,9 @@ import { goldenAttr, type Recorded, RecordingOperations } from './recording-oper
 const golden = goldenFrames();
 const WHO = '1000/100/4321';
 
+const HERE = { ino: 5, fh: 77, offset: 0x1ffffffff000 };
+const THERE = { ino: 6, fh: 78, offset: 0x1ffffffff000 };
+
 /** What the operations see of each golden request. */
 const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   lookup: [['lookup', WHO, 5, 'name']],
@@ -72,6 +75,12 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   setxattr: [['setxattr', WHO, 5, 'user.x', 'value', 'create']],
   listxattr: [['listxattr', WHO, 5]],
   removexattr: [['removexattr', WHO, 5, 'user.x']],
+  tmpfile: [['tmpfile', WHO, 5, 0o100640, 0o20600002]],
+  fallocate: [['fallocate', WHO, HERE, 4096, { zero: false, keepSize: false }]],
+  fallocate_punch: [['fallocate', WHO, HERE, 4096, { zero: true, keepSize: true }]],
+  lseek: [['lseek', WHO, { ino: 5, fh: 77, offset: 4097 }, 'hole']],
+  copy_file_range: [['copyFileRange', WHO, { ino: 5, fh: 77, offset: 4097 }, THERE, 0x2000]],
+  copy_file_range_64: [['copyFileRange', WHO, { ino: 5, fh: 77, offset: 4097 }, THERE, 0x100002000]],
   init: [],
   interrupt: [],
   destroy: [],
@@ -162,7 +171,7 @@ t.test('every opcode with a handler has a golden request', (t) => {
 });
 
 t.test('opcodes without a handler are answered ENOSYS', (t) => {
-  for (const opcode of [Opcode.IOCTL, Opcode.LSEEK, Opcode.FALLOCATE, Opcode.TMPFILE, 4000]) {
+  for (const opcode of [Opcode.IOCTL, Opcode.POLL, Opcode.BMAP, 4000]) {
     const { session, replies } = conversation({ begun: true });
     const frame = golden.request.get('readlink') ?? Buffer.alloc(40);
     frame.writeUInt32LE(opcode, 4);
@@ -249,6 +258,11 @@ t.test('numbers above 2^53 - 1 are refused with an errno that fits', (t) => {
     ['read', 48, -22],
     ['setattr', 56, -27],
     ['getattr', 48, -5],
+    ['fallocate', 48, -27],
+    ['fallocate', 56, -27],
+    ['lseek', 48, -6],
+    ['copy_file_range', 48, -22],
+    ['copy_file_range', 72, -27],
   ];
   for (const [name, at, errno] of cases) {
     const { session, replies, recorder } = conversation({ begun: true });
@@ -427,5 +441,42 @@ t.test('notifications have their golden frames', (t) => {
   ];
   for (const [name, frame] of made)
     t.equal(frame.toString('hex'), golden.notify.get(name)?.toString('hex'), name);
+  t.end();
+});
+
+t.test('fallocate knows its modes and refuses others, lseek knows holes and data', (t) => {
+  const cases: [string, number, number, number][] = [
+    ['fallocate', 64, 1, 0],
+    ['fallocate', 64, 0x10, 0],
+    ['fallocate', 64, 0x11, 0],
+    ['fallocate', 64, 2, -95],
+    ['fallocate', 64, 0x08, -95],
+    ['fallocate', 56, 0, -22],
+    ['lseek', 56, 3, 0],
+    ['lseek', 56, 0, -22],
+    ['copy_file_range', 88, 1, -22],
+    ['copy_file_range', 56, 0, -5],
+  ];
+  for (const [name, at, value, errno] of cases) {
+    const { session, replies } = conversation({ begun: true });
+    const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
+    frame.writeUInt32LE(value, at);
+    session.serve(frame);
+    t.equal(replies[0]?.readInt32LE(4), errno, `${name} with ${value} at ${at}`);
+  }
+  t.end();
+});
+
+t.test('a copy is bounded by what its reply can count', (t) => {
+  for (const [name, bytes] of [
+    ['copy_file_range', 0xffff_f000],
+    ['copy_file_range_64', 2 ** 53 - 1],
+  ] as const) {
+    const { session, recorder } = conversation({ begun: true });
+    const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
+    frame.writeBigUInt64LE(2n ** 63n - 1n, 80);
+    session.serve(frame);
+    t.equal(recorder.calls[0]?.[4], bytes);
+  }
   t.end();
 });

@@ -44,6 +44,9 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
   create: { entry, open },
   read: [Buffer.from('data one'), Buffer.from('and two')],
   write: 5,
+  tmpfile: { entry, open },
+  lseek: 0x1ffffffff000,
+  copyFileRange: 0x2000,
   opendir: { fh: 77, cacheDir: true, keepCache: true },
   statfs: {
     blockSize: 4096,

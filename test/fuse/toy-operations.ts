@@ -481,4 +481,20 @@ export class ToyOperations implements Operations {
         throw new FsError('ENODATA', 'removexattr');
     });
   }
+
+  tmpfile(): never {
+    throw new FsError('ENOSYS', 'tmpfile');
+  }
+
+  fallocate(): never {
+    throw new FsError('ENOSYS', 'fallocate');
+  }
+
+  lseek(): never {
+    throw new FsError('ENOSYS', 'lseek');
+  }
+
+  copyFileRange(): never {
+    throw new FsError('ENOSYS', 'copyFileRange');
+  }
 }

@@ -72,8 +72,9 @@ class Fuzzer {
     ['mknod', () => this.#mknod()],
     ['symlink', () => void this.world.do('symlink', { ...this.#newAt(), target: Buffer.from('t') })],
     ['link', () => void this.world.do('link', { ino: this.#ino(), ...this.#at() })],
-    ['unlink', () => void this.world.do('unlink', this.#at())],
-    ['rmdir', () => void this.world.do('rmdir', this.#at())],
+    ['tmpfile', () => this.#tmpfile()],
+    ['unlink', () => void this.world.do('unlink', { ...this.#at(), hold: this.#hold() })],
+    ['rmdir', () => void this.world.do('rmdir', { ...this.#at(), hold: this.#hold() })],
     ['rename', () => this.#rename()],
     ['rename', () => this.#rename()],
     ['rename', () => this.#rename()],
@@ -88,6 +89,9 @@ class Fuzzer {
     ['commit', () => this.#commit()],
     ['commit', () => this.#commit()],
     ['commit', () => this.#commit()],
+    ['fallocate', () => this.#fallocate()],
+    ['copyRange', () => this.#copyRange()],
+    ['copyRange', () => this.#copyRange()],
     ['xattr', () => this.#xattr()],
     ['reap', () => this.#reap()],
   ];
@@ -138,7 +142,64 @@ class Fuzzer {
   #rename(): void {
     const mode = this.prng.pick(['replace', 'replace', 'noreplace', 'exchange'] as const);
     const to = this.#at();
-    this.world.do('rename', { ...this.#at(), newParent: to.parent, newName: to.name, mode });
+    this.world.do('rename', {
+      ...this.#at(),
+      newParent: to.parent,
+      newName: to.name,
+      mode,
+      hold: this.#hold(),
+    });
+  }
+
+  #hold(): boolean {
+    return this.prng.int(0, 3) === 0;
+  }
+
+  /** A file without a name, which gets one at once, later or never. */
+  #tmpfile(): void {
+    const { world, prng } = this;
+    const held = [...world.rows.inodes.values()].filter((row) => row.nlink === 0).map((row) => row.ino);
+    if (held.length > 0 && prng.int(0, 1) === 0) {
+      world.do('link', { ino: prng.pick(held), ...this.#at(), unnamed: true });
+      return;
+    }
+    const { parent, owner } = this.#newAt();
+    const attr = world.do('tmpfile', { parent, owner, mode: 0o600 });
+    this.files.set(attr.ino, new Uint8Array(0));
+  }
+
+  #fallocate(): void {
+    const { prng, world } = this;
+    const ino = this.#file();
+    const [offset, length] = [prng.int(0, FILE_BYTES), prng.int(1, 40)];
+    const mode = prng.pick(['allocate', 'zero', 'zero'] as const);
+    const keepSize = prng.int(0, 1) === 0;
+    world.do('fallocate', { ino, offset, length, mode, keepSize, clearPrivileges: false });
+    const bytes = this.#grown(ino, keepSize ? 0 : offset + length);
+    if (mode === 'zero') bytes.fill(0, offset, offset + length);
+    this.files.set(ino, bytes);
+  }
+
+  #copyRange(): void {
+    const { prng, world } = this;
+    const [ino, newIno] = [this.#file(), this.#file()];
+    const [offset, newOffset] = [prng.int(0, FILE_BYTES), prng.int(0, FILE_BYTES)];
+    const args = { ino, newIno, offset, newOffset, length: prng.int(0, 80), clearPrivileges: false };
+    const { copied } = world.do('copyRange', args);
+    const from = (this.files.get(ino) ?? new Uint8Array(0)).slice(offset, offset + copied);
+    if (from.length !== copied) throw new Error(`copied ${copied} bytes of ${from.length}`);
+    if (copied === 0) return;
+    const bytes = this.#grown(newIno, newOffset + copied);
+    bytes.set(from, newOffset);
+    this.files.set(newIno, bytes);
+  }
+
+  /** A copy of a file's model, at least `size` bytes long. */
+  #grown(ino: Ino, size: number): Uint8Array {
+    const model = this.files.get(ino) ?? new Uint8Array(0);
+    const bytes = new Uint8Array(Math.max(model.length, size));
+    bytes.set(model);
+    return bytes;
   }
 
   #readdir(): void {
@@ -256,6 +317,9 @@ t.test('random operations keep every invariant, and files contain what was writt
     ...['ok', 'EINVAL'].map((code) => `commit ${code}`),
     ...['ok', 'EEXIST', 'ENOTDIR', 'ENAMETOOLONG'].map((code) => `create ${code}`),
     ...['ok', 'EPERM'].map((code) => `link ${code}`),
+    ...['ok', 'ENOTDIR', 'EEXIST'].map((code) => `tmpfile ${code}`),
+    ...['ok', 'EISDIR'].map((code) => `fallocate ${code}`),
+    ...['ok', 'EINVAL', 'EISDIR'].map((code) => `copyRange ${code}`),
     ...['ok', 'ENOTEMPTY'].map((code) => `rmdir ${code}`),
   ];
   for (const key of wanted) t.ok(outcomes.has(key), `${key} occurred`);

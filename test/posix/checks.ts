@@ -9,9 +9,12 @@ import { nameChecks } from './checks/names.js';
 import { openUnlinkedChecks } from './checks/open-unlinked.js';
 import { permissionChecks } from './checks/permissions.js';
 import { raceChecks } from './checks/races.js';
+import { rangeChecks } from './checks/ranges.js';
+import { removedChecks } from './checks/removed.js';
 import { renameChecks } from './checks/rename.js';
 import { specialChecks } from './checks/special.js';
 import { timeChecks } from './checks/times.js';
+import { unnamedChecks } from './checks/unnamed.js';
 import { xattrChecks } from './checks/xattrs.js';
 
 const AREAS: Record<string, Checks> = {
@@ -19,11 +22,14 @@ const AREAS: Record<string, Checks> = {
   attributes: attributeChecks,
   times: timeChecks,
   data: dataChecks,
+  ranges: rangeChecks,
   mapping: mappingChecks,
   directories: directoryChecks,
   links: linkChecks,
   rename: renameChecks,
   'open-unlinked': openUnlinkedChecks,
+  removed: removedChecks,
+  unnamed: unnamedChecks,
   xattrs: xattrChecks,
   permissions: permissionChecks,
   special: specialChecks,

@@ -30,6 +30,10 @@ const calls = {
   mknod: native('int mknod(const void *, unsigned int, uint64_t)'),
   truncate: native('int truncate(const void *, int64_t)'),
   symlink: native('int symlink(const void *, const void *)'),
+  fallocate: native('int fallocate(int, int, int64_t, int64_t)'),
+  lseek: native('int64_t lseek(int, int64_t, int)'),
+  copy_file_range: native('int64_t copy_file_range(int, void *, int, void *, size_t, unsigned int)'),
+  linkat: native('int linkat(int, const void *, int, const void *, int)'),
   utimensat: native('int utimensat(int, const void *, const void *, int)'),
   setxattr: native('int setxattr(const void *, const void *, const void *, size_t, int)'),
   lsetxattr: native('int lsetxattr(const void *, const void *, const void *, size_t, int)'),
@@ -48,6 +52,13 @@ const calls = {
 
 const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
+const AT_SYMLINK_FOLLOW = 0x400;
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_ZERO_RANGE = 16;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+export const O_TMPFILE = 0o20200000;
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
 export const XATTR_CREATE = 1;
@@ -86,6 +97,29 @@ export function truncate(path: Path, size: number): void {
 /** symlink(2) without node's idea of what a target may be. */
 export function symlink(target: Path, path: Path): void {
   call('symlink', z(target), z(path));
+}
+
+export function fallocate(fd: number, mode: number, offset: number, length: number): void {
+  call('fallocate', fd, mode, offset, length);
+}
+
+export function lseek(fd: number, offset: number, whence: number): number {
+  return call('lseek', fd, offset, whence);
+}
+
+/** How many bytes were copied. */
+export function copyFileRange(from: number, offset: number, to: number, at: number, length: number): number {
+  const places = [offset, at].map((place) => {
+    const cell = Buffer.alloc(8);
+    cell.writeBigInt64LE(BigInt(place));
+    return cell;
+  });
+  return call('copy_file_range', from, places[0], to, places[1], length, 0);
+}
+
+/** linkat(2) of an open file, by way of /proc/self/fd. */
+export function linkOpen(fd: number, path: Path): void {
+  call('linkat', AT_FDCWD, z(`/proc/self/fd/${fd}`), AT_FDCWD, z(path), AT_SYMLINK_FOLLOW);
 }
 
 /** [seconds, nanoseconds or UTIME_NOW or UTIME_OMIT] for atime and mtime. */

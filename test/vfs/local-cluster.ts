@@ -112,7 +112,7 @@ export class LocalCluster {
     this.meta = await startMetaServer({ dataDir, host: '127.0.0.1', port, replicas: this.#replicas });
   }
 
-  async mount(options: Partial<FilesystemOptions> = {}): Promise<TestMount> {
+  async mount(options: Partial<FilesystemOptions> & { kernelForgets?: boolean } = {}): Promise<TestMount> {
     const network = new FaultyNetwork();
     const fs = await connectFilesystem({
       metaUrl: this.meta.url,
@@ -123,7 +123,7 @@ export class LocalCluster {
       connect: network.connect,
       ...options,
     });
-    const mount = { vfs: new Vfs(fs), fs, network };
+    const mount = { vfs: new Vfs(fs, { kernelForgets: options.kernelForgets === true }), fs, network };
     this.#mounts.push(mount);
     return mount;
   }
