@@ -7,6 +7,7 @@ import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import { limits } from '../proto/limits.js';
 import { FileTable } from './file-table.js';
+import { LockOperations } from './lock-operations.js';
 import { OpenInodes } from './open-inodes.js';
 import type { AttrReply, Entry } from './operations.js';
 
@@ -14,11 +15,16 @@ export class MountContext {
   readonly fs: Filesystem;
   readonly files = new FileTable();
   readonly opens: OpenInodes;
+  readonly locks: LockOperations;
 
   constructor(fs: Filesystem) {
     this.fs = fs;
     this.opens = new OpenInodes(fs);
-    fs.onSessionLost = () => this.opens.remarkAll(this.files.states());
+    this.locks = new LockOperations(this);
+    fs.onSessionLost = () => {
+      this.locks.sessionLost();
+      this.opens.remarkAll(this.files.states());
+    };
   }
 
   /** Before anything that changes the filesystem. **Errors:** EROFS on a read-only mount. */
