@@ -45,6 +45,7 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
   read: [Buffer.from('data one'), Buffer.from('and two')],
   write: 5,
   opendir: { fh: 77, cacheDir: true, keepCache: true },
+  getlk: { space: 'fcntl', owner: '', start: 7, end: Number.MAX_SAFE_INTEGER, type: 'write', pid: 99 },
   statfs: {
     blockSize: 4096,
     blocks: 1000,
