@@ -204,6 +204,12 @@ export class FileOperations {
     if (failure !== undefined) throw failure;
   }
 
+  /** A lock was got through this handle: the file may have grown under the one before. */
+  locked(fh: number): void {
+    const handle = this.#handles.find(fh);
+    if (handle !== undefined) handle.sizeAsked = false;
+  }
+
   release(fh: number): void {
     const handle = this.#handles.remove(fh);
     if (handle === undefined) {

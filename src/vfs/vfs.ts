@@ -170,7 +170,8 @@ export class Vfs implements Operations {
   }
 
   setlk(req: Request, ino: Ino, fh: number, lock: FileLock, wait: boolean): MaybePromise<void> {
-    return this.#mount.locks.setlk(req, ino, fh, lock, wait);
+    const done = this.#mount.locks.setlk(req, ino, fh, lock, wait);
+    return lock.type === 'unlock' ? done : done.then(() => this.#files.locked(fh));
   }
 
   /** `dataOnly` makes no difference: size and extents are metadata, and one commit carries both. */

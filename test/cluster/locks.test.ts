@@ -102,7 +102,10 @@ t.test('locks between two mounts', { timeout: 270_000 }, async (t) => {
     await cluster.meta.kill();
     await cluster.meta.start();
     await cluster.untilHealthy();
-    t.equal(await two.b.flock(two.y, 'write'), 'EAGAIN');
+    // Another one beside `b`, which is inside its system call.
+    const third = await Locker.start(second.path);
+    t.teardown(() => third.kill());
+    t.equal(await third.flock(await third.open(two.file), 'write'), 'EAGAIN');
     t.ok(await waits(waiting, 1_500), 'it still waits');
     t.equal(await two.a.fcntl(two.x, 'setlk', 'unlock', 0, 1), 'ok');
     t.equal(await waiting, 'ok');

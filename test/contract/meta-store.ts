@@ -5,7 +5,6 @@ import { strict as assert } from 'node:assert';
 import type { Test } from 'tap';
 import { InvariantError } from '../../src/base/assert.js';
 import { Prng } from '../../src/base/prng.js';
-import type { HeldLock } from '../../src/lease/locks.js';
 import type { FilesystemRow, MetaStore } from '../../src/meta/store.js';
 import { namespace } from '../../src/names/namespace.js';
 import { releaseSession } from '../../src/names/open.js';
@@ -17,7 +16,6 @@ import {
   asClusterId,
   asFencingToken,
   asIno,
-  asLockOwner,
   asServerId,
   asSessionId,
   type ChunkId,
@@ -25,6 +23,7 @@ import {
   ROOT_INO,
   type SessionId,
 } from '../../src/proto/ids.js';
+import { lockSuite } from './meta-locks.js';
 
 export const filesystem: FilesystemRow = {
   clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
@@ -108,37 +107,7 @@ export function suite(t: Test, factory: StoreFactory): void {
     store.checkInvariants();
   });
 
-  t.test('locks are kept, replaced, deleted, taken back, and go with their session', async (t) => {
-    const store = factory(t);
-    const owner = asLockOwner('ffffffffffffffff');
-    const lock: HeldLock = {
-      ...{ session: A, owner, ino: asIno(9), space: 'fcntl', type: 'write', pid: 2 ** 32 - 1 },
-      ...{ start: 0, end: Number.MAX_SAFE_INTEGER },
-    };
-    const flock: HeldLock = { ...lock, session: B, space: 'flock', type: 'read' };
-    store.transaction(false, () => {
-      for (const id of [A, B]) store.putSession(session(id));
-      for (const row of [{ ...lock, end: 5 }, lock, flock]) store.putLock(row);
-    });
-    const bySession = (): HeldLock[] => store.locks().sort((a, b) => a.session - b.session);
-    t.strictSame(bySession(), [lock, flock]);
-    t.throws(() =>
-      store.transaction(false, () => {
-        store.deleteLock(lock);
-        store.deleteLocks(B);
-        throw new Error('no');
-      }),
-    );
-    t.strictSame(bySession(), [lock, flock]);
-    store.transaction(false, () => store.deleteLock({ ...lock, start: 1 }));
-    t.equal(store.locks().length, 2, 'another start is another lock');
-    store.transaction(false, () => {
-      store.deleteLock(lock);
-      store.deleteSession(B);
-    });
-    t.strictSame(store.locks(), []);
-    store.checkInvariants();
-  });
+  lockSuite(t, factory);
 
   t.test('a transaction that throws takes everything back, counters too', async (t) => {
     const store = factory(t);
