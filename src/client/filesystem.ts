@@ -10,7 +10,7 @@ import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock } from '../base/clock.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { ChunkId } from '../proto/ids.js';
+import type { ChunkId, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -61,6 +61,10 @@ export class Filesystem {
   readonly #links: ChunkLinks;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
+  /** Called with the numbers of lock requests whose turn it is. */
+  onLockReady: ((waits: readonly number[]) => void) | undefined;
+  /** Called with every new connection, once what waited for it has been sent. */
+  onConnected: (() => void) | undefined;
 
   /** Use connectFilesystem. */
   constructor(parts: Parts, options: FilesystemOptions) {
@@ -76,6 +80,11 @@ export class Filesystem {
   /** Rises when a session was lost: the server no longer has anything open for this mount. */
   get generation(): number {
     return this.#link.generation;
+  }
+
+  /** The number of the present session. */
+  get session(): SessionId | undefined {
+    return this.#link.session;
   }
 
   /** Rises with every connection: what was learned over an earlier one is checked before it is used. */
@@ -142,6 +151,8 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
       parts?.forgetSession();
       filesystem?.onSessionLost?.();
     },
+    onLockReady: (waits) => filesystem?.onLockReady?.(waits),
+    onConnected: () => filesystem?.onConnected?.(),
   });
   await link.start();
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);

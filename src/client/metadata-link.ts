@@ -20,6 +20,7 @@ import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
+import type { SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaCallbacks } from '../proto/meta-methods.js';
 import { type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
@@ -51,6 +52,10 @@ export interface MetadataLinkOptions {
   readonly onMap: (map: ClusterMap) => void;
   /** The old session is over and what belonged to it void; a new one is there when calls go on. */
   readonly onSessionLost: () => void;
+  /** It is the turn of these lock requests. */
+  readonly onLockReady?: (waits: readonly number[]) => void;
+  /** A connection with an open session is there; what it forgot with the last one has to be said again. */
+  readonly onConnected?: () => void;
 }
 
 export interface MetadataCallOptions<Reply> {
@@ -66,6 +71,8 @@ export class MetadataLink {
   readonly serverClock: ServerClock;
   /** How many sessions were lost before the present one. */
   generation = 0;
+  /** The present session, once there is one. */
+  session: SessionId | undefined;
   /** How many connections there have been. */
   connections = 0;
   readonly #options: MetadataLinkOptions;
@@ -217,6 +224,10 @@ export class MetadataLink {
         this.#takeMap(map);
         return {};
       },
+      lockReady: ({ waits }) => {
+        this.#options.onLockReady?.(waits);
+        return {};
+      },
     };
     const peer = new Peer(transport, {
       remote: metaMethods,
@@ -245,6 +256,7 @@ export class MetadataLink {
   #up(peer: MetadataPeer, opened: OpenedSession): void {
     if (peer.closed) return;
     this.connections++;
+    this.session = opened.session;
     this.#validUntilMs = opened.sentAtMs + opened.ttlMs;
     this.serverClock.observe(opened.now, this.#clock.monotonicMs() - opened.sentAtMs);
     this.#mapEpoch = 0;
@@ -252,6 +264,7 @@ export class MetadataLink {
     this.#peer = peer;
     this.#heartbeatLater(peer, opened.ttlMs);
     this.#calls.connected(peer);
+    this.#options.onConnected?.();
     for (const wake of this.#wakeFirst.splice(0)) wake();
   }
 

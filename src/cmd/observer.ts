@@ -17,7 +17,7 @@ export async function fetchStatus(
       name: 'observer',
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { mapChanged: () => ({}) },
+      handlers: { lockReady: () => ({}), mapChanged: () => ({}) },
     });
     try {
       return await peer.call('status', {}, { timeoutMs });

@@ -83,9 +83,11 @@ export function opcodeName(opcode: number): string {
 /** INIT flags, bits 0..31. */
 export const InitFlag = {
   ASYNC_READ: 1 << 0,
+  POSIX_LOCKS: 1 << 1,
   ATOMIC_O_TRUNC: 1 << 3,
   EXPORT_SUPPORT: 1 << 4,
   BIG_WRITES: 1 << 5,
+  FLOCK_LOCKS: 1 << 10,
   AUTO_INVAL_DATA: 1 << 12,
   DO_READDIRPLUS: 1 << 13,
   READDIRPLUS_AUTO: 1 << 14,
@@ -132,6 +134,11 @@ export const WRITE_CACHE = 1 << 0;
 export const WRITE_KILL_SUIDGID = 1 << 2;
 export const OPEN_KILL_SUIDGID = 1 << 0;
 export const FSYNC_FDATASYNC = 1 << 0;
+export const RELEASE_FLOCK_UNLOCK = 1 << 1;
+export const LK_FLOCK = 1 << 0;
+
+/** fuse_file_lock.type, as fcntl(2) has it. */
+export const LockKind = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 
 /** renameat2(2)'s flags. */
 export const RENAME_NOREPLACE = 1 << 0;
@@ -175,6 +182,7 @@ export const size = {
   getxattrOut: 8,
   initOut: 64,
   statxOut: 288,
+  lkOut: 24,
   dirent: 24,
 } as const;
 

@@ -298,7 +298,7 @@ export function decodeWrite(body: Buffer): {
   };
 }
 
-/** RELEASE, RELEASEDIR, FLUSH: the handle (lock owner and flags belong to locks, which stay in the kernel). */
+/** RELEASE, RELEASEDIR, FLUSH: the handle. */
 export function decodeHandle(body: Buffer, op: string): number {
   need(body, 24, op);
   return readU64(body, 0, 'EIO', op);

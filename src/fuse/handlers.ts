@@ -1,7 +1,7 @@
 /**
  * Which operation each opcode asks for: decode the body, call the operation, encode its result. A table from
  * opcode to handler; what is missing from it is answered with ENOSYS, which the kernel remembers and stops
- * asking (locks, ioctl and poll then have the kernel's own fallbacks). Handlers of what moves extents are in
+ * asking (ioctl and poll then have the kernel's own fallbacks). Handlers of what moves extents are in
  * data-handlers.ts.
  *
  * Invariants: a handler throws or rejects with FsError only on purpose; whatever else comes out of it is a
@@ -23,6 +23,7 @@ import * as decode from './decode.js';
 import { decodeTmpfile } from './decode-data.js';
 import * as encode from './encode.js';
 import type { FuseRequest } from './fuse-request.js';
+import * as locks from './lock-frames.js';
 
 /** Bytes of a file, sent behind the header without being copied together. */
 export interface DataReply {
@@ -178,6 +179,16 @@ function fsyncdir({ operations, request, ino }: Call, body: Buffer): MaybePromis
   return done(operations.fsyncdir(request, ino, fh, (flags & abi.FSYNC_FDATASYNC) !== 0));
 }
 
+function getlk({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const { fh, lock } = locks.decodeLock(body, 'getlk');
+  return chain(operations.getlk(request, ino, fh, lock), locks.encodeLock);
+}
+
+function setlk({ operations, request, ino }: Call, body: Buffer, wait: boolean): MaybePromise<Reply> {
+  const { fh, lock } = locks.decodeLock(body, 'setlk');
+  return done(operations.setlk(request, ino, fh, lock, wait));
+}
+
 function opendir({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
   return chain(operations.opendir(request, ino, decode.decodeOpen(body).flags), encode.encodeOpendir);
 }
@@ -268,13 +279,21 @@ const table: readonly (readonly [number, Handler])[] = [
   [Opcode.WRITE, write],
   [
     Opcode.FLUSH,
-    ({ operations, request, ino }, body) =>
-      done(operations.flush(request, ino, decode.decodeHandle(body, 'flush'))),
+    ({ operations, request, ino }, body) => {
+      const { fh, lockOwner } = locks.decodeFlush(body);
+      return done(operations.flush(request, ino, fh, lockOwner));
+    },
   ],
   [
     Opcode.RELEASE,
-    ({ operations, ino }, body) => done(operations.release(ino, decode.decodeHandle(body, 'release'))),
+    ({ operations, ino }, body) => {
+      const { fh, flockOwner } = locks.decodeRelease(body);
+      return done(operations.release(ino, fh, flockOwner));
+    },
   ],
+  [Opcode.GETLK, getlk],
+  [Opcode.SETLK, (call, body) => setlk(call, body, false)],
+  [Opcode.SETLKW, (call, body) => setlk(call, body, true)],
   [Opcode.FSYNC, fsync],
   [Opcode.OPENDIR, opendir],
   [Opcode.READDIR, (call, body) => readdir(call, body, false)],

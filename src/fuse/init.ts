@@ -2,8 +2,7 @@
  * What is agreed upon with the kernel when a mount begins: version, features, sizes. Pure.
  *
  * Asked for, where the kernel offers it: see WANTED. Not asked for, on purpose: WRITEBACK_CACHE (the kernel
- * would own size and mtime), POSIX_LOCKS and FLOCK_LOCKS (without them the kernel keeps locks to this
- * machine), POSIX_ACL, DONT_MASK (the kernel applies the umask).
+ * would own size and mtime), POSIX_ACL, DONT_MASK (the kernel applies the umask).
  *
  * **Source:** fs/fuse/inode.c, process_init_reply(); native-notes/fuse-kernel.md.
  */
@@ -14,6 +13,8 @@ import type { InitReply } from './encode.js';
 
 const WANTED =
   InitFlag.ASYNC_READ |
+  InitFlag.POSIX_LOCKS |
+  InitFlag.FLOCK_LOCKS |
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |

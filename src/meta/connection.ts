@@ -19,6 +19,8 @@ export interface RemoteEnd {
   close(reason: string): void;
   /** Resolves when it has the map; rejects when it is gone. */
   sendMap(map: ClusterMap): Promise<void>;
+  /** As sendMap, for the numbers of lock requests whose turn it is. */
+  sendLockReady(waits: number[]): Promise<void>;
 }
 
 export class Connection {

@@ -18,6 +18,7 @@ import type { Task } from '../proto/meta-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import type { Cluster } from './cluster.js';
 import type { GroupCommit, MetaRequest } from './group-commit.js';
+import type { Locks } from './locks.js';
 import { SERVER_SESSION, type Session, type Sessions } from './sessions.js';
 import type { MetaStore } from './store.js';
 import { joinChanges, Tasks } from './tasks.js';
@@ -30,6 +31,7 @@ export interface HousekeepingParts {
   readonly sessions: Sessions;
   readonly cluster: Cluster;
   readonly tasks: Tasks;
+  readonly locks: Locks;
   readonly clock: Clock;
 }
 
@@ -173,7 +175,15 @@ export class Housekeeping {
   }
 
   async #release(session: Session): Promise<void> {
-    const { store, sessions, tasks, cluster, clock } = this.#parts;
+    const { store, sessions, tasks, locks, cluster, clock } = this.#parts;
+    // First, because others wait for them.
+    await this.#submit({
+      writes: true,
+      durable: false,
+      alone: true,
+      plan: () => () => store.deleteLocks(session.id),
+      committed: () => locks.ended(session),
+    });
     for (let more = true; more; ) {
       const context = { now: clock.now(), session: session.id };
       const reply = await this.#perform(() => releaseSession(context, { limit: limits.releaseOpens }));

@@ -4,6 +4,7 @@
  * fails: simple, and slow with many rows.
  */
 import { assert } from '../base/assert.js';
+import type { HeldLock } from '../lease/locks.js';
 import { MemoryRows } from '../names/memory-rows.js';
 import type { Answer } from '../names/operation.js';
 import type { RowChange, RowRead } from '../names/rows.js';
@@ -27,6 +28,7 @@ interface Records {
   readonly epoch: { value: number };
   readonly sessions: Map<SessionId, SessionRow>;
   readonly replies: Map<SessionId, Map<number, Uint8Array>>;
+  readonly locks: Map<string, HeldLock>;
   readonly ranges: Map<ChunkId, ChunkRange>;
   readonly retired: Set<ChunkId>;
   readonly servers: Map<ServerId, ServerEntry>;
@@ -41,6 +43,7 @@ function copyRecords(from: Records): Records {
     epoch: { ...from.epoch },
     sessions: new Map(from.sessions),
     replies: new Map([...from.replies].map(([session, replies]) => [session, new Map(replies)])),
+    locks: new Map(from.locks),
     ranges: new Map(from.ranges),
     retired: new Set(from.retired),
     servers: new Map(from.servers),
@@ -67,6 +70,8 @@ function copyRows(from: MemoryRows): MemoryRows {
   return to;
 }
 
+const lockKey = ({ ino, space, session, owner, start }: HeldLock): string =>
+  [ino, space, session, owner, start].join();
 const byNumber = (a: number, b: number): number => a - b;
 
 export class MemoryStore implements MetaStore {
@@ -90,6 +95,7 @@ export class MemoryStore implements MetaStore {
       epoch: { value: 1 },
       sessions: new Map(),
       replies: new Map(),
+      locks: new Map(),
       ranges: new Map(),
       retired: new Set(),
       servers: new Map(),
@@ -174,6 +180,7 @@ export class MemoryStore implements MetaStore {
     assert(this.openCount(id) === 0, `session ${id}, which ends, has nothing open`);
     records.sessions.delete(id);
     records.replies.delete(id);
+    this.deleteLocks(id);
     for (const range of this.ranges()) if (range.session === id) records.ranges.delete(range.first);
   }
 
@@ -201,6 +208,23 @@ export class MemoryStore implements MetaStore {
   keptReplies(session: SessionId): KeptReplies {
     const kept = [...(this.#reading().replies.get(session)?.values() ?? [])];
     return { count: kept.length, bytes: kept.reduce((sum, reply) => sum + reply.length, 0) };
+  }
+
+  locks(): HeldLock[] {
+    return [...this.#reading().locks.values()];
+  }
+
+  putLock(lock: HeldLock): void {
+    this.#writing().locks.set(lockKey(lock), lock);
+  }
+
+  deleteLock(lock: HeldLock): void {
+    this.#writing().locks.delete(lockKey(lock));
+  }
+
+  deleteLocks(session: SessionId): void {
+    const { locks } = this.#writing();
+    for (const [key, lock] of locks) if (lock.session === session) locks.delete(key);
   }
 
   ranges(): ChunkRange[] {
@@ -294,6 +318,7 @@ export class MemoryStore implements MetaStore {
     this.#rows.checkInvariants();
     for (const task of this.tasks()) assert(this.#records.servers.has(task.server), 'a task has a server');
     for (const range of this.ranges()) assert(this.#records.sessions.has(range.session), 'a range is owned');
+    for (const lock of this.locks()) assert(this.#records.sessions.has(lock.session), 'a lock is owned');
     for (const id of this.#records.replies.keys()) assert(this.#records.sessions.has(id), 'a reply is owned');
   }
 

@@ -15,6 +15,7 @@ import { Cluster } from './cluster.js';
 import { Connection, type RemoteEnd } from './connection.js';
 import { GroupCommit } from './group-commit.js';
 import { Housekeeping } from './housekeeping.js';
+import { Locks } from './locks.js';
 import { MapPush } from './map-push.js';
 import { Mutations } from './mutations.js';
 import { type MetaParts, serve } from './service.js';
@@ -44,6 +45,7 @@ export class MetadataServer {
     const sessions = new Sessions(store, clock, options.sessionTtlMs);
     const cluster = new Cluster(store, clock);
     const tasks = new Tasks(store, clock);
+    const locks = new Locks(store);
     this.#parts = {
       store,
       clock,
@@ -51,8 +53,9 @@ export class MetadataServer {
       sessions,
       cluster,
       tasks,
+      locks,
       mutations: new Mutations(store, sessions),
-      housekeeping: new Housekeeping({ store, commit, sessions, cluster, tasks, clock }),
+      housekeeping: new Housekeeping({ store, commit, sessions, cluster, tasks, locks, clock }),
       startedAt: clock.now(),
     };
     this.#push = new MapPush(this.#connections, () => cluster.map(), clock);
@@ -80,6 +83,7 @@ export class MetadataServer {
     const { session } = connection.binding ?? {};
     log.debug('connection ended', { remote: connection.end.remote, session, reason });
     this.#parts.sessions.disconnected(connection);
+    this.#parts.locks.disconnected(connection);
     if (this.#stopping !== undefined) return;
     const down = this.#parts.cluster.disconnected(connection);
     if (down === undefined) return;
@@ -88,6 +92,11 @@ export class MetadataServer {
       if (!(error instanceof FsError) && !(error instanceof ProtocolError)) throw error;
       log.warn('could not mark a server down', { error });
     });
+  }
+
+  /** Throws InvariantError when what memory keeps contradicts the store; for tests. */
+  checkInvariants(): void {
+    this.#parts.locks.checkInvariants();
   }
 
   /** Answers what has been asked, refuses the rest, and leaves everything on disk. */
@@ -118,6 +127,9 @@ function remoteEnd(peer: () => Peer<MetaCallbacks, MetaMethods>): RemoteEnd {
     close: (reason) => peer().close(reason),
     sendMap: async (map) => {
       await peer().call('mapChanged', map);
+    },
+    sendLockReady: async (waits) => {
+      await peer().call('lockReady', { waits });
     },
   };
 }

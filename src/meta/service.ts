@@ -16,6 +16,7 @@ import type { Cluster } from './cluster.js';
 import type { Connection } from './connection.js';
 import type { GroupCommit } from './group-commit.js';
 import type { Housekeeping } from './housekeeping.js';
+import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
@@ -31,6 +32,7 @@ export interface MetaParts {
   readonly mutations: Mutations;
   readonly cluster: Cluster;
   readonly tasks: Tasks;
+  readonly locks: Locks;
   readonly housekeeping: Housekeeping;
   readonly startedAt: ReturnType<Clock['now']>;
 }
@@ -46,6 +48,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
   return {
     ...sessionHandlers(parts, connection),
     ...clusterHandlers(parts, connection),
+    ...lockHandlers(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),
@@ -217,6 +220,42 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         },
       }),
     statfs: async () => statfs(parts),
+  };
+}
+
+type LockMethod = 'setlk' | 'getlk' | 'cancelLock';
+
+/** Each change of locks runs alone, so that the next one sees what memory keeps of it. */
+function lockHandlers(parts: MetaParts, connection: Connection): { [K in LockMethod]: Handler<K> } {
+  const { commit, sessions, mutations, locks } = parts;
+  return {
+    setlk: async (args, context) => {
+      const rules: Rules<ReplyOf<MetaMethods['setlk']>> = (session) => locks.set(connection, session, args);
+      const request = mutations.request('setlk', connection, context, { durable: false, rules });
+      return unwrap((await commit.submit(connection, { ...request, alone: true })).settled);
+    },
+    getlk: (args) =>
+      commit.submit(connection, {
+        writes: false,
+        durable: false,
+        plan: () => {
+          const reply = locks.test(sessions.live(connection), args);
+          return () => reply;
+        },
+      }),
+    cancelLock: ({ wait }) =>
+      commit.submit(connection, {
+        writes: false,
+        durable: false,
+        alone: true,
+        plan: () => {
+          const session = sessions.live(connection);
+          return () => {
+            locks.cancel(session, wait);
+            return {};
+          };
+        },
+      }),
   };
 }
 

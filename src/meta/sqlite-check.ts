@@ -95,6 +95,10 @@ const QUERIES: readonly (readonly [string, string])[] = [
     'a kept reply belongs to a session',
     `SELECT r.session AS hit FROM replies r LEFT JOIN sessions s ON s.id = r.session WHERE s.id IS NULL`,
   ],
+  [
+    'a lock belongs to a session',
+    'SELECT ino AS hit FROM locks WHERE session NOT IN (SELECT id FROM sessions)',
+  ],
   ['a task belongs to a server', 'SELECT id AS hit FROM tasks WHERE server NOT IN (SELECT id FROM servers)'],
 ];
 

@@ -4,6 +4,7 @@
  */
 import { Value } from '@sinclair/typebox/value';
 import { assert, present } from '../base/assert.js';
+import type { HeldLock } from '../lease/locks.js';
 import { type ServerEntry, tServerEntry } from '../proto/cluster-map.js';
 import { asServerId, type ChunkId, type SessionId } from '../proto/ids.js';
 import { tTask } from '../proto/meta-methods.js';
@@ -65,6 +66,7 @@ export class SqliteRecords {
     this.#db.run('DELETE FROM sessions WHERE id = ?', id);
     this.#db.run('DELETE FROM replies WHERE session = ?', id);
     this.#db.run('DELETE FROM ranges WHERE session = ?', id);
+    this.deleteLocks(id);
   }
 
   openCount(session: SessionId): number {
@@ -92,6 +94,26 @@ export class SqliteRecords {
       )
       .get(session);
     return present(row, 'a count has a row');
+  }
+
+  locks(): HeldLock[] {
+    return this.#db
+      .prepare<HeldLock>('SELECT session, owner, ino, space, start, end, type, pid FROM locks')
+      .all();
+  }
+
+  putLock({ session, owner, ino, space, start, end, type, pid }: HeldLock): void {
+    const sql = 'INSERT OR REPLACE INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?)';
+    this.#db.run(sql, session, owner, ino, space, start, end, type, pid);
+  }
+
+  deleteLock({ session, owner, ino, space, start }: HeldLock): void {
+    const sql = 'DELETE FROM locks WHERE session = ? AND owner = ? AND ino = ? AND space = ? AND start = ?';
+    this.#db.run(sql, session, owner, ino, space, start);
+  }
+
+  deleteLocks(session: SessionId): void {
+    this.#db.run('DELETE FROM locks WHERE session = ?', session);
   }
 
   ranges(): ChunkRange[] {

@@ -6,7 +6,7 @@ import type { Database } from '../sqlite/database.js';
 
 /** "lfmd" in the file's header. */
 export const META_APPLICATION_ID = 0x6c66_6d64;
-export const META_FORMAT_VERSION = 1;
+export const META_FORMAT_VERSION = 2;
 
 const TABLES = `
 CREATE TABLE filesystem(
@@ -135,7 +135,23 @@ CREATE TABLE tasks(
 ) STRICT;
 `;
 
+/** Since version 2. Few rows, and each is written alone: ordered by what is looked up. */
+const LOCKS = `
+CREATE TABLE locks(
+  session INTEGER NOT NULL,
+  owner TEXT NOT NULL,
+  ino INTEGER NOT NULL,
+  space TEXT NOT NULL CHECK(space IN ('fcntl', 'flock')),
+  start INTEGER NOT NULL CHECK(start >= 0),
+  end INTEGER NOT NULL CHECK(end >= start),
+  type TEXT NOT NULL CHECK(type IN ('read', 'write')),
+  pid INTEGER NOT NULL,
+  PRIMARY KEY(session, owner, ino, space, start)
+) STRICT, WITHOUT ROWID;
+`;
+
 /** Brings the schema to META_FORMAT_VERSION, inside the caller's transaction. */
 export function migrateSchema(db: Database, fromVersion: number): void {
   if (fromVersion < 1) db.exec(TABLES);
+  if (fromVersion < 2) db.exec(LOCKS);
 }

@@ -7,6 +7,7 @@
  */
 import { assert, present } from '../base/assert.js';
 import type { Timespec } from '../base/clock.js';
+import type { HeldLock } from '../lease/locks.js';
 import type { Answer } from '../names/operation.js';
 import type { RowChange, RowRead } from '../names/rows.js';
 import type { ServerEntry } from '../proto/cluster-map.js';
@@ -269,6 +270,25 @@ export class SqliteStore implements MetaStore {
 
   keptReplies(session: SessionId): KeptReplies {
     return this.#records.keptReplies(session);
+  }
+
+  locks(): HeldLock[] {
+    return this.#records.locks();
+  }
+
+  putLock(lock: HeldLock): void {
+    this.#writing();
+    this.#records.putLock(lock);
+  }
+
+  deleteLock(lock: HeldLock): void {
+    this.#writing();
+    this.#records.deleteLock(lock);
+  }
+
+  deleteLocks(session: SessionId): void {
+    this.#writing();
+    this.#records.deleteLocks(session);
   }
 
   ranges(): ChunkRange[] {

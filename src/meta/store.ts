@@ -10,6 +10,7 @@
  * A store knows rows and how they hang together, not what operations mean.
  */
 import type { Timespec } from '../base/clock.js';
+import type { HeldLock } from '../lease/locks.js';
 import type { Answer } from '../names/operation.js';
 import type { RowChange, RowRead } from '../names/rows.js';
 import type { ServerEntry } from '../proto/cluster-map.js';
@@ -102,7 +103,7 @@ export interface MetaStore {
 
   sessions(): SessionRow[];
   putSession(row: SessionRow): void;
-  /** With its replies and ranges; it has no opens any more. */
+  /** With its replies, ranges and locks; it has no opens any more. */
   deleteSession(id: SessionId): void;
   openCount(session: SessionId): number;
   reply(session: SessionId, sequence: number): Uint8Array | undefined;
@@ -110,6 +111,13 @@ export interface MetaStore {
   /** Forgets replies with sequence < below. */
   pruneReplies(session: SessionId, below: number): void;
   keptReplies(session: SessionId): KeptReplies;
+
+  /** In no particular order. */
+  locks(): HeldLock[];
+  putLock(lock: HeldLock): void;
+  /** The lock of this owner that starts where this one does. */
+  deleteLock(lock: HeldLock): void;
+  deleteLocks(session: SessionId): void;
 
   ranges(): ChunkRange[];
   putRange(range: ChunkRange): void;

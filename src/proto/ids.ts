@@ -18,6 +18,9 @@ export type ServerId = Branded<string, 'ServerId'>;
 /** The filesystem's identity, a UUID made at format. */
 export type ClusterId = Branded<string, 'ClusterId'>;
 
+/** The kernel's name for who locks, within one mount: 8 bytes in hex. Compared, never interpreted. */
+export type LockOwner = Branded<string, 'LockOwner'>;
+
 export const ROOT_INO = 1 as Ino;
 
 function checked(value: number, what: string): number {
@@ -40,3 +43,8 @@ function checkedUuid(value: string, what: string): string {
 
 export const asServerId = (value: string): ServerId => checkedUuid(value, 'server id') as ServerId;
 export const asClusterId = (value: string): ClusterId => checkedUuid(value, 'cluster id') as ClusterId;
+
+export function asLockOwner(value: string): LockOwner {
+  if (!/^[0-9a-f]{16}$/.test(value)) throw new RangeError(`lock owner is not 8 bytes: ${value.slice(0, 64)}`);
+  return value as LockOwner;
+}

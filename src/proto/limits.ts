@@ -103,6 +103,9 @@ export const limits = {
   replyBytesPerSession: 64 * MIB,
   /** Kept replies are forgotten when this many can be, not one by one. */
   repliesPrunedAtOnce: 64,
+  /** Byte ranges that one session may hold locked, and lock requests of it that may wait; more is ENOLCK. */
+  locksPerSession: 65_536,
+  lockWaitsPerSession: 16_384,
   /** Sessions at a time. */
   sessions: 16_384,
   /** Requests in one transaction of the metadata server, and how long it may take before it commits. */
@@ -210,4 +213,5 @@ assert(
   limits.readdirPageEntries * (limits.nameBytes + 200) < limits.frameHeaderBytes,
   'a readdir page fits a header',
 );
+assert(limits.lockWaitsPerSession * 9 < limits.frameHeaderBytes, 'news of every waiting lock fits a header');
 assert(limits.extentsPerMessage * 40 < limits.frameHeaderBytes, 'an extents reply fits a header');

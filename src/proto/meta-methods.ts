@@ -9,6 +9,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
 import { limits } from './limits.js';
+import { lockCallbacks, lockMethods } from './lock-methods.js';
 import { method } from './method.js';
 import {
   tChunkId,
@@ -336,6 +337,10 @@ export const metaMethods = {
     reply: tNothing,
   }),
 
+  // Locks
+
+  ...lockMethods,
+
   // Extended attributes (names and values are bytes; namespaces are checked by the kernel and vfs)
 
   getxattr: method('read', {
@@ -495,6 +500,7 @@ export type MetaMethods = typeof metaMethods;
 export const metaCallbacks = {
   /** The cluster map has changed. */
   mapChanged: method('control', { args: tClusterMap, reply: tNothing }),
+  ...lockCallbacks,
 } as const;
 
 export type MetaCallbacks = typeof metaCallbacks;

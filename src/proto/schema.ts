@@ -4,7 +4,7 @@
  */
 import { Type } from '@sinclair/typebox';
 import type { Timespec } from '../base/clock.js';
-import type { ChunkId, ClusterId, FencingToken, Ino, ServerId, SessionId } from './ids.js';
+import type { ChunkId, ClusterId, FencingToken, Ino, LockOwner, ServerId, SessionId } from './ids.js';
 import { limits } from './limits.js';
 
 const UUID_PATTERN = '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$';
@@ -14,6 +14,7 @@ export const tIno = Type.Unsafe<Ino>(Type.Integer(safeId));
 export const tChunkId = Type.Unsafe<ChunkId>(Type.Integer(safeId));
 export const tSessionId = Type.Unsafe<SessionId>(Type.Integer(safeId));
 export const tFencingToken = Type.Unsafe<FencingToken>(Type.Integer(safeId));
+export const tLockOwner = Type.Unsafe<LockOwner>(Type.String({ pattern: '^[0-9a-f]{16}$' }));
 export const tServerId = Type.Unsafe<ServerId>(Type.String({ pattern: UUID_PATTERN }));
 export const tClusterId = Type.Unsafe<ClusterId>(Type.String({ pattern: UUID_PATTERN }));
 

@@ -15,7 +15,7 @@ import { makeLog } from '../base/log.js';
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
-import type { Ino } from '../proto/ids.js';
+import type { Ino, LockOwner } from '../proto/ids.js';
 import { FileHandle } from './file-handle.js';
 import { FileReader } from './file-reader.js';
 import type { FileState } from './file-state.js';
@@ -204,11 +204,12 @@ export class FileOperations {
     });
   }
 
-  /** A descriptor was closed. **Errors:** what failed to be written, once to each handle; EINTR, ETIMEDOUT. */
-  flush(request: Request, fh: number): MaybePromise<void> {
+  /** A descriptor was closed: its process's locks go after what it wrote. **Errors:** what failed to be written, once to each handle; EINTR, ETIMEDOUT. */
+  flush(request: Request, fh: number, lockOwner?: LockOwner): MaybePromise<void> {
     const handle = this.#handles.get(fh);
-    if (!handle.wrote && !handle.hasFailure) return undefined;
-    return this.#writeBack(request, handle);
+    const unlock = (): MaybePromise<void> => this.#mount.locks.closed(request, handle.state.ino, lockOwner);
+    if (!handle.wrote && !handle.hasFailure) return unlock();
+    return this.#writeBack(request, handle).finally(unlock);
   }
 
   /** As flush; what others have changed about the inode is on disk as well when it returns. */
@@ -235,6 +236,12 @@ export class FileOperations {
     }
     const failure = handle.takeFailure();
     if (failure !== undefined) throw failure;
+  }
+
+  /** A lock was got through this handle: the file may have grown under the one before. */
+  locked(fh: number): void {
+    const handle = this.#handles.find(fh);
+    if (handle !== undefined) handle.sizeAsked = false;
   }
 
   release(fh: number): void {

@@ -9,6 +9,7 @@ import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { FileTable } from './file-table.js';
 import { KernelReferences } from './kernel-references.js';
+import { LockOperations } from './lock-operations.js';
 import { OpenInodes } from './open-inodes.js';
 import type { AttrReply, Entry } from './operations.js';
 
@@ -18,12 +19,17 @@ export class MountContext {
   readonly opens: OpenInodes;
   /** Undefined when the driver does not say what its kernel refers to. */
   readonly references: KernelReferences | undefined;
+  readonly locks: LockOperations;
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean }) {
     this.fs = fs;
     this.opens = new OpenInodes(fs);
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
-    fs.onSessionLost = () => this.opens.remarkAll(this.files.states());
+    this.locks = new LockOperations(this);
+    fs.onSessionLost = () => {
+      this.locks.sessionLost();
+      this.opens.remarkAll(this.files.states());
+    };
   }
 
   /** Before anything that changes the filesystem. **Errors:** EROFS on a read-only mount. */

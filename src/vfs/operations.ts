@@ -16,7 +16,7 @@
 import type { Timespec } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';
-import type { Ino } from '../proto/ids.js';
+import type { Ino, LockOwner } from '../proto/ids.js';
 
 /** The calling process, and whether it still wants its answer. */
 export interface Request {
@@ -109,6 +109,19 @@ export interface FilePlace {
 export type RenameMode = 'replace' | 'noreplace' | 'exchange';
 export type SetxattrMode = 'any' | 'create' | 'replace';
 
+/** A lock as F_SETLK, F_GETLK and flock(2) speak of it. */
+export interface FileLock {
+  /** flock(2) and fcntl(2) locks do not know each other. */
+  readonly space: 'fcntl' | 'flock';
+  readonly owner: LockOwner;
+  /** Bytes, both included; an end of 2^53 - 1 is the end of the file, whatever its size. */
+  readonly start: number;
+  readonly end: number;
+  readonly type: 'read' | 'write' | 'unlock';
+  /** Who asks, or who holds it; 0 when that is not on this machine. */
+  readonly pid: number;
+}
+
 export interface Operations {
   lookup(req: Request, parent: Ino, name: Uint8Array): MaybePromise<Entry>;
   /** The kernel has let go of `count` of the references it got by lookup and the creating operations. */
@@ -174,16 +187,24 @@ export interface Operations {
     clearPrivileges: boolean,
     append?: boolean,
   ): MaybePromise<number>;
-  /** A descriptor was closed (others of the same handle may be open): report what failed to be written. */
-  flush(req: Request, ino: Ino, fh: number): MaybePromise<void>;
-  /** The handle's last descriptor is gone. */
-  release(ino: Ino, fh: number): MaybePromise<void>;
+  /**
+   * A descriptor was closed (others of the same handle may be open): report what failed to be written. The
+   * fcntl locks of `lockOwner`, who closed it, on this file are gone afterwards.
+   */
+  flush(req: Request, ino: Ino, fh: number, lockOwner?: LockOwner): MaybePromise<void>;
+  /** The handle's last descriptor is gone, and with it the flock lock of `flockOwner`. */
+  release(ino: Ino, fh: number, flockOwner?: LockOwner): MaybePromise<void>;
   fsync(req: Request, ino: Ino, fh: number, dataOnly: boolean): MaybePromise<void>;
   fallocate(req: Request, file: FilePlace, length: number, mode: FallocateMode): MaybePromise<void>;
   /** The first offset at or behind the place that lies in a hole, or in data. ENXIO: there is none. */
   lseek(req: Request, from: FilePlace, what: 'data' | 'hole'): MaybePromise<number>;
   /** Copies within the filesystem; answers how many bytes, fewer than `length` at the end of the source. */
   copyFileRange(req: Request, from: FilePlace, to: FilePlace, length: number): MaybePromise<number>;
+
+  /** A lock in the way of this one, undefined when there is none. */
+  getlk(req: Request, ino: Ino, fh: number, lock: FileLock): MaybePromise<FileLock | undefined>;
+  /** Sets or clears a lock; with `wait` for as long as it takes. Errors: EAGAIN, EDEADLK, EINTR, ENOLCK. */
+  setlk(req: Request, ino: Ino, fh: number, lock: FileLock, wait: boolean): MaybePromise<void>;
 
   opendir(
     req: Request,

@@ -9,7 +9,7 @@
 import { makeLog } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
-import type { Ino } from '../proto/ids.js';
+import type { Ino, LockOwner } from '../proto/ids.js';
 import { AttrOperations } from './attr-operations.js';
 import { DataOperations } from './data-operations.js';
 import { DirectoryOperations } from './directory-operations.js';
@@ -21,6 +21,7 @@ import type {
   AttrReply,
   Entry,
   FallocateMode,
+  FileLock,
   FilePlace,
   OpenReply,
   Operations,
@@ -163,12 +164,22 @@ export class Vfs implements Operations {
     return this.#files.write(req, fh, offset, data, { clearPrivileges, append });
   }
 
-  flush(req: Request, _ino: Ino, fh: number): MaybePromise<void> {
-    return this.#files.flush(req, fh);
+  flush(req: Request, _ino: Ino, fh: number, lockOwner?: LockOwner): MaybePromise<void> {
+    return this.#files.flush(req, fh, lockOwner);
   }
 
-  release(_ino: Ino, fh: number): MaybePromise<void> {
+  release(ino: Ino, fh: number, flockOwner?: LockOwner): MaybePromise<void> {
+    this.#mount.locks.released(ino, fh, flockOwner);
     this.#files.release(fh);
+  }
+
+  getlk(req: Request, ino: Ino, _fh: number, lock: FileLock): MaybePromise<FileLock | undefined> {
+    return this.#mount.locks.getlk(req, ino, lock);
+  }
+
+  setlk(req: Request, ino: Ino, fh: number, lock: FileLock, wait: boolean): MaybePromise<void> {
+    const done = this.#mount.locks.setlk(req, ino, fh, lock, wait);
+    return lock.type === 'unlock' ? done : done.then(() => this.#files.locked(fh));
   }
 
   /** `dataOnly` makes no difference: size and extents are metadata, and one commit carries both. */

@@ -23,10 +23,11 @@ import {
   ROOT_INO,
   type SessionId,
 } from '../../src/proto/ids.js';
+import { lockSuite } from './meta-locks.js';
 
 export const filesystem: FilesystemRow = {
   clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
-  formatVersion: 1,
+  formatVersion: 2,
   replicas: 2,
   groups: 16,
   createdAt: { sec: 1_700_000_000, nsec: 999_999_999 },
@@ -105,6 +106,8 @@ export function suite(t: Test, factory: StoreFactory): void {
     t.strictSame([store.sessions(), store.servers(), store.tasks(), store.ranges()], [[], [], [], []]);
     store.checkInvariants();
   });
+
+  lockSuite(t, factory);
 
   t.test('a transaction that throws takes everything back, counters too', async (t) => {
     const store = factory(t);

@@ -13,6 +13,7 @@ import { goldenAttr, type Recorded, RecordingOperations } from './recording-oper
 
 const golden = goldenFrames();
 const WHO = '1000/100/4321';
+const goldenLock = { space: 'fcntl', owner: 'adde0000000000ff', start: 0, end: 2 ** 53 - 1, pid: 4321 };
 
 const HERE = { ino: 5, fh: 77, offset: 0x1ffffffff000 };
 const THERE = { ino: 6, fh: 78, offset: 0x1ffffffff000 };
@@ -60,9 +61,10 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   read: [['read', WHO, 5, 77, 0x1ffffffff000, 4096]],
   write: [['write', WHO, 5, 77, 0x1ffffffff000, 'bytes', true, false]],
   statfs: [['statfs', WHO, 1]],
-  release: [['release', 5, 77]],
+  release: [['release', 5, 77, undefined]],
+  release_flock: [['release', 5, 77, 'adde000000000000']],
   releasedir: [['releasedir', 5, 77]],
-  flush: [['flush', WHO, 5, 77]],
+  flush: [['flush', WHO, 5, 77, 'adde000000000000']],
   fsync: [['fsync', WHO, 5, 77, true]],
   fsyncdir: [['fsyncdir', WHO, 5, 77, false]],
   opendir: [['opendir', WHO, 5, 0x18000]],
@@ -84,7 +86,9 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   init: [],
   interrupt: [],
   destroy: [],
-  setlk: [],
+  getlk: [['getlk', WHO, 5, 77, { ...goldenLock, type: 'read', start: 5, end: 9 }]],
+  setlk: [['setlk', WHO, 5, 77, { ...goldenLock, type: 'write' }, false]],
+  setlkw: [['setlk', WHO, 5, 77, { ...goldenLock, space: 'flock', type: 'unlock' }, true]],
 };
 
 interface Conversation {
@@ -428,6 +432,40 @@ t.test('the supplementary group that a creating request carries is found', (t) =
   const header = decodeHeader(frame);
   t.ok(header);
   if (header !== undefined) t.equal(decodeSupplementaryGroup(frame, header, 'mkdir'), 555);
+  t.end();
+});
+
+t.test('locks: no lock in the way, offsets that no file reaches, and what is no lock', (t) => {
+  const { session, recorder, replies, send } = conversation({ begun: true });
+  recorder.answer('getlk', () => undefined);
+  send('getlk');
+  t.equal(replies[0]?.subarray(16).toString('hex'), `${'00'.repeat(16)}02000000${'00'.repeat(4)}`);
+  const calls = recorder.calls.length;
+  const changed = (change: (frame: Buffer) => void): number | undefined => {
+    const frame = Buffer.from(golden.request.get('setlk') ?? Buffer.alloc(0));
+    change(frame);
+    session.serve(frame);
+    return replies.at(-1)?.readInt32LE(4);
+  };
+  t.equal(
+    changed((frame) => frame.writeUInt32LE(3, 72)),
+    -22,
+    'an unknown type',
+  );
+  t.equal(
+    changed((frame) => frame.writeBigUInt64LE(2n ** 53n, 56)),
+    -75,
+    'a start above 2^53 - 1',
+  );
+  t.equal(
+    changed((frame) => {
+      frame.writeBigUInt64LE(9n, 56);
+      frame.writeBigUInt64LE(8n, 64);
+    }),
+    -22,
+    'an end before its start',
+  );
+  t.equal(recorder.calls.length, calls);
   t.end();
 });
 

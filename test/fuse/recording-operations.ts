@@ -48,6 +48,7 @@ const ANSWERS: Readonly<Record<string, unknown>> = {
   lseek: 0x1ffffffff000,
   copyFileRange: 0x2000,
   opendir: { fh: 77, cacheDir: true, keepCache: true },
+  getlk: { space: 'fcntl', owner: '', start: 7, end: Number.MAX_SAFE_INTEGER, type: 'write', pid: 99 },
   statfs: {
     blockSize: 4096,
     blocks: 1000,

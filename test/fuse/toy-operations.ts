@@ -389,6 +389,14 @@ export class ToyOperations implements Operations {
     return this.#answer(() => undefined);
   }
 
+  getlk(): MaybePromise<undefined> {
+    return this.#answer(() => undefined);
+  }
+
+  setlk(): MaybePromise<void> {
+    return this.#answer(() => undefined);
+  }
+
   fsync(): MaybePromise<void> {
     return this.#answer(() => {
       this.syncs += 1;

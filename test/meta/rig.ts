@@ -126,6 +126,8 @@ export class Rig {
 export class Client {
   readonly peer: Peer<MetaMethods, MetaCallbacks>;
   readonly maps: ClusterMap[] = [];
+  /** Lock requests that the server has said it is the turn of. */
+  readonly readyLocks: number[] = [];
   session: ReplyOf<MetaMethods['openSession']> | undefined;
   nextSequence = 1;
   #closed: (() => void)[] = [];
@@ -137,6 +139,10 @@ export class Client {
       handlers: {
         mapChanged: (map) => {
           this.maps.push(map);
+          return {};
+        },
+        lockReady: ({ waits }) => {
+          this.readyLocks.push(...waits);
           return {};
         },
       },

@@ -4,6 +4,7 @@ import { attributeChecks } from './checks/attributes.js';
 import { dataChecks } from './checks/data.js';
 import { directoryChecks } from './checks/directories.js';
 import { linkChecks } from './checks/links.js';
+import { lockChecks } from './checks/locks.js';
 import { mappingChecks } from './checks/mapping.js';
 import { nameChecks } from './checks/names.js';
 import { openUnlinkedChecks } from './checks/open-unlinked.js';
@@ -34,6 +35,7 @@ const AREAS: Record<string, Checks> = {
   permissions: permissionChecks,
   special: specialChecks,
   races: raceChecks,
+  locks: lockChecks,
 };
 
 /** Named `area: sentence`, in the order in which they run. */
