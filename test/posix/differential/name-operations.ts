@@ -212,7 +212,8 @@ const xattrName = (args: Arguments): string =>
 const setxattr: Maker = (args) => {
   const call = args.chance(0.3) ? 'lsetxattr' : 'setxattr';
   return onPath(args, call, () => {
-    const [name, flags] = [xattrName(args), args.prng.pick([0, 0, 0, 1, 2, 3, 4])];
+    // Not XATTR_CREATE and XATTR_REPLACE together, which no manual page defines: leasefs answers EINVAL.
+    const [name, flags] = [xattrName(args), args.prng.pick([0, 0, 0, 1, 2, 4])];
     const value = bytesFrom(args.noiseStart(), args.prng.pick([0, 1, 10, 100, 200]));
     return [
       `${quoted(name)}, ${value.length} bytes, ${flags}`,

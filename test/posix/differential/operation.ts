@@ -26,6 +26,12 @@ export type Extra = (typeof EXTRAS)[number];
 
 export const told = (result: number): Outcome => ({ text: nameResult(result) });
 
+/**
+ * The only absolute path, also of symlinks: both sides would share what is there, and it is the host's. Nothing
+ * can come to be under a file; `/`, or a name in it, would be changed when root runs this.
+ */
+const NOWHERE = '/dev/null/nowhere';
+
 const COMMON_NAMES = ['a', 'b', 'c', 'd', 'e'];
 const ODD_NAMES = ['n'.repeat(255), '\xff\n\x01 \xe2\x82\xac', '-', 'n'.repeat(256)];
 const SIZES = [0, 1, 511, 512, 4095, 4096, 4097, 65_535, 65_536, 131_072, 131_073, 300 * 1024];
@@ -64,8 +70,7 @@ export class Arguments {
 
   /** Mostly one to three names, now and then something that is hard to look up. */
   path(): string {
-    if (this.chance(0.01))
-      return this.prng.pick(['', '/', '.', './.', '..', 'a/'.repeat(2100), '/nonexistent']);
+    if (this.chance(0.01)) return this.prng.pick(['', '.', './.', '..', 'a/'.repeat(2100), NOWHERE]);
     const depth = this.prng.pick([1, 1, 1, 2, 2, 3]);
     const parts = Array.from({ length: depth }, () => this.name());
     if (this.chance(0.05)) parts[this.prng.int(0, depth - 1)] = '.';
@@ -80,7 +85,7 @@ export class Arguments {
     const names = Array.from({ length: this.prng.int(1, 2) }, () => this.prng.pick(COMMON_NAMES));
     const target = names.join('/');
     if (this.chance(0.03))
-      return this.prng.pick(['', 'x'.repeat(4095), 'x'.repeat(4096), '/nonexistent', '.', '..']);
+      return this.prng.pick(['', 'x'.repeat(4095), 'x'.repeat(4096), NOWHERE, '.', '..']);
     if (this.chance(0.1)) return `${target}/`;
     return this.chance(0.15) ? `../${target}` : target;
   }

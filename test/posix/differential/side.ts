@@ -3,10 +3,11 @@
  * and the descriptors that those operations opened.
  *
  * The working directory lies so deep that no path can climb out of what is ours: a path has at most two `..`,
- * a symlink one, and the kernel follows 40 symlinks.
+ * a symlink one, and the kernel follows 40 symlinks. A slot's directory is entered only while it lies below
+ * where everything begins: from one above, the next could be reached.
  */
 import fs from 'node:fs';
-import { AT_EMPTY_PATH, calls, stat, z } from './system-calls.js';
+import { AT_EMPTY_PATH, calls, stat, workingDirectory, z } from './system-calls.js';
 
 export const SLOTS = 6;
 const DEPTH = 44;
@@ -27,19 +28,25 @@ export class Side {
   /** Open descriptors, -1 where there is none. */
   readonly slots: number[] = Array.from({ length: SLOTS }, () => -1);
   readonly #root: number;
+  readonly #rootPath: string;
 
   constructor(top: string) {
     this.top = top;
     fs.mkdirSync(top, { mode: 0o755 });
     const root = `${top}/${Array(DEPTH).fill(NESTED).join('/')}`;
     fs.mkdirSync(root, { recursive: true, mode: 0o755 });
+    this.#rootPath = root;
     this.#root = calls.open(z(root), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY, 0);
     if (this.#root < 0) throw new Error(`cannot open ${root}`);
   }
 
   /** Makes a directory the process's working directory: a slot's, or where everything begins. 0 or -errno. */
   enter(slot: number | undefined): number {
-    return calls.fchdir(slot === undefined ? this.#root : this.fd(slot));
+    if (slot === undefined) return calls.fchdir(this.#root);
+    const result = calls.fchdir(this.fd(slot));
+    if (result < 0) return result;
+    const path = workingDirectory();
+    return path === undefined || `${path}/`.startsWith(`${this.#rootPath}/`) ? 0 : calls.fchdir(this.#root);
   }
 
   fd(slot: number): number {

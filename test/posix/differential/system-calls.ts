@@ -65,6 +65,16 @@ export const calls = {
   removexattr: sys('int removexattr(const void *, const void *)'),
 } as const;
 
+const getcwd: (...args: unknown[]) => unknown = libc.func('void *getcwd(void *, size_t)');
+const PATH_MAX = 4096;
+
+/** The process's working directory, asked of the kernel; undefined when that has been removed. */
+export function workingDirectory(): string | undefined {
+  const room = Buffer.alloc(PATH_MAX);
+  if (getcwd(room, PATH_MAX) === null) return undefined;
+  return room.toString('latin1', 0, room.indexOf(0));
+}
+
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_SYMLINK_FOLLOW = 0x400;
