@@ -3,7 +3,7 @@
  * answer the same and look the same afterwards. One is on a filesystem that is taken for right (the host's).
  *
  *     node differential.js --reference DIR --subject DIR [--seed N] [--operations N] [--user UID]
- *                          [--with fallocate,seek-hole,copy-file-range] [--lie CALL]
+ *                          [--with fallocate,seek-hole,copy-file-range,removed] [--lie CALL]
  *
  * What it does follows from the seed alone. It goes in rounds, each in fresh directories and with the next
  * seed: `--seed ROUND --operations 1` does one again. A difference is shrunk to the operations that show it,
@@ -108,7 +108,7 @@ function main(): boolean {
     process.setuid?.(user);
   }
   const fine = hasFineTimes(reference) && hasFineTimes(subject);
-  const options: RoundOptions = { reference, subject, pauseMs: fine ? 0 : PAUSE_MS, lie: values.lie };
+  const options: RoundOptions = { reference, subject, pauseMs: fine ? 0 : PAUSE_MS, extras, lie: values.lie };
   const startMs = performance.now();
   let toldMs = startMs;
   for (let done = 0, round = seed; done < count; round++) {

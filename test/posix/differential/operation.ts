@@ -20,8 +20,11 @@ export interface Operation {
   run(side: Side): Outcome;
 }
 
-/** A call that is still to be built on one of the two filesystems' sides. */
-export const EXTRAS = ['fallocate', 'seek-hole', 'copy-file-range'] as const;
+/**
+ * What is left out unless asked for, because leasefs cannot do it yet. `removed`: anything with directories,
+ * FIFOs and O_PATH descriptors that are open and have no name any more.
+ */
+export const EXTRAS = ['fallocate', 'seek-hole', 'copy-file-range', 'removed'] as const;
 export type Extra = (typeof EXTRAS)[number];
 
 export const told = (result: number): Outcome => ({ text: nameResult(result) });

@@ -19,8 +19,8 @@ import {
 } from './system-calls.js';
 import { compareTrees, readTree, type Tree } from './tree.js';
 
-const OBSERVED_SHARE = 0.4;
-const TREE_EVERY = 50;
+const OBSERVED_SHARE = 0.3;
+const TREE_EVERY = 100;
 
 /** So many operations, always the same for a seed. */
 export function randomOperations(seed: number, count: number, extras: ReadonlySet<Extra>): Operation[] {
@@ -52,6 +52,7 @@ export interface RoundOptions {
   readonly subject: string;
   /** So that the times before and after an operation can differ. */
   readonly pauseMs: number;
+  readonly extras: ReadonlySet<Extra>;
   /** The subject's successes at this call are told as EIO: the fuzzer's own test. */
   readonly lie?: string | undefined;
 }
@@ -91,7 +92,9 @@ function step(
   subject: Side,
   options: RoundOptions,
 ): Found | undefined {
-  const observed = operation.observed === true;
+  const { at, slot, observed = false } = operation;
+  if (!options.extras.has('removed') && (reference.isRemoved(at) || reference.isRemoved(slot)))
+    return undefined;
   if (observed && options.pauseMs > 0)
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, options.pauseMs);
   const [expected, expectedChanges] = perform(operation, reference, observed);
@@ -104,11 +107,11 @@ function step(
       lines: [`reference ${expected.text}`, `subject   ${actual.text}`],
     };
   }
-  const at = firstDifferingByte(expected.data, actual.data);
-  if (at !== undefined)
+  const byte = firstDifferingByte(expected.data, actual.data);
+  if (byte !== undefined)
     return {
       kind: `${operation.call}: data`,
-      lines: [`of ${expected.data?.length} bytes number ${at} differs`],
+      lines: [`of ${expected.data?.length} bytes number ${byte} differs`],
     };
   const changes = expectedChanges.findIndex((line, index) => line !== actualChanges[index]);
   if (changes === -1) return undefined;

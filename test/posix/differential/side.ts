@@ -7,9 +7,10 @@
  * where everything begins: from one above, the next could be reached.
  */
 import fs from 'node:fs';
-import { AT_EMPTY_PATH, calls, stat, workingDirectory, z } from './system-calls.js';
+import { AT_EMPTY_PATH, calls, S_IFMT, S_IFREG, stat, workingDirectory, z } from './system-calls.js';
 
 export const SLOTS = 6;
+const SEEK_CUR = 1;
 const DEPTH = 44;
 /** No operation uses this name. */
 const NESTED = 'nested';
@@ -51,6 +52,14 @@ export class Side {
 
   fd(slot: number): number {
     return this.slots[slot] ?? -1;
+  }
+
+  /** Whether a slot holds what has lost its name, and is no regular file open for reading or writing. */
+  isRemoved(slot: number | undefined): boolean {
+    if (slot === undefined) return false;
+    const found = stat(this.fd(slot), '', AT_EMPTY_PATH);
+    if (typeof found === 'string' || found.nlink > 0) return false;
+    return (found.mode & S_IFMT) !== S_IFREG || calls.lseek(this.fd(slot), 0, SEEK_CUR) < 0;
   }
 
   /** Puts a descriptor into a slot; what was there is closed. */
