@@ -102,14 +102,14 @@ export class AttrOperations {
     };
   }
 
-  /** **Errors:** EOPNOTSUPP (namespace), ENODATA, ESTALE. */
+  /** **Errors:** EOPNOTSUPP (namespace), EINVAL (no name in it), ENODATA, ESTALE. */
   async getxattr(request: Request, ino: Ino, name: Uint8Array): Promise<Uint8Array> {
     checkNamespace(name, 'getxattr');
     const call = () => this.#mount.fs.call('getxattr', { ino, name }, { request });
     return (await this.#existing('getxattr', call)).value;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC. */
+  /** **Errors:** EROFS, EOPNOTSUPP, EINVAL, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC. */
   async setxattr(
     request: Request,
     ino: Ino,
@@ -127,7 +127,7 @@ export class AttrOperations {
     return (await this.#existing('listxattr', call)).names;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, ENODATA, ESTALE. */
+  /** **Errors:** EROFS, EOPNOTSUPP, EINVAL, ENODATA, ESTALE. */
   async removexattr(request: Request, ino: Ino, name: Uint8Array): Promise<void> {
     this.#mount.assertWritable('removexattr');
     checkNamespace(name, 'removexattr');
@@ -136,12 +136,15 @@ export class AttrOperations {
   }
 }
 
+/**
+ * **Errors:** ERANGE (length), EOPNOTSUPP (namespace), EINVAL (nothing after it). **Source:** xattr_resolve_name
+ * (fs/xattr.c).
+ */
 function checkNamespace(name: Uint8Array, op: string): void {
   if (name.length > limits.xattrNameBytes) throw new FsError('ERANGE', op);
-  const isKnown = XATTR_NAMESPACES.some(
-    (prefix) => name.length > prefix.length && prefix.equals(name.subarray(0, prefix.length)),
-  );
-  if (!isKnown) throw new FsError('EOPNOTSUPP', op);
+  const prefix = XATTR_NAMESPACES.find((prefix) => prefix.equals(name.subarray(0, prefix.length)));
+  if (prefix === undefined) throw new FsError('EOPNOTSUPP', op);
+  if (name.length === prefix.length) throw new FsError('EINVAL', op);
 }
 
 function setAttrOf(change: AttrChange): SetAttr {

@@ -81,6 +81,7 @@ export const timeChecks: Checks = {
     assert.equal(await moves(path, () => fs.chmodSync(path, 0o600)), 'ctime');
     const { uid, gid } = fs.statSync(path);
     assert.equal(await moves(path, () => fs.chownSync(path, uid, gid)), 'ctime');
+    assert.equal(await moves(path, () => fs.chownSync(path, -1, -1)), 'ctime', 'chown to nobody');
     assert.equal(await moves(path, () => fs.linkSync(path, other)), 'ctime', 'link');
     assert.equal(await moves(path, () => fs.unlinkSync(other)), 'ctime', 'unlink of another name');
     const swing = () => {

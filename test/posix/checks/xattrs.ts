@@ -62,6 +62,9 @@ export const xattrChecks: Checks = {
     fails('ERANGE', () => setxattr(path, `${long}n`, 'v'));
     fails('EOPNOTSUPP', () => setxattr(path, 'nonsense.x', 'v'));
     fails('EOPNOTSUPP', () => setxattr(path, 'plain', 'v'));
+    for (const call of [() => setxattr(path, 'user.', 'v'), () => removexattr(path, 'user.')])
+      fails('EINVAL', call);
+    fails('EINVAL', () => getxattr(path, 'user.'));
     fails('E2BIG', () => setxattr(path, 'user.x', Buffer.alloc(65_537)));
   },
   'directories have them, symlinks and removed files do not': (dir, host) => {
