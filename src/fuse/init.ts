@@ -3,7 +3,7 @@
  *
  * Asked for, where the kernel offers it: see WANTED. Not asked for, on purpose: WRITEBACK_CACHE (the kernel
  * would own size and mtime), POSIX_LOCKS and FLOCK_LOCKS (without them the kernel keeps locks to this
- * machine), POSIX_ACL, DONT_MASK (the kernel applies the umask).
+ * machine).
  *
  * **Source:** fs/fuse/inode.c, process_init_reply(); native-notes/fuse-kernel.md.
  */
@@ -17,11 +17,13 @@ const WANTED =
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
+  InitFlag.DONT_MASK |
   InitFlag.AUTO_INVAL_DATA |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
   InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
+  InitFlag.POSIX_ACL |
   InitFlag.MAX_PAGES |
   InitFlag.HANDLE_KILLPRIV_V2 |
   InitFlag.SETXATTR_EXT |

@@ -154,9 +154,11 @@ const tNewNode = {
   name: tName,
   owner: tOwner,
 };
+const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
+/** Bits that `mode` loses where the directory has no default ACL; absent: none. */
+const tUmask = Type.Optional(tPermissions);
 const tEntryArgs = Type.Object({ parent: tIno, name: tName });
 const tInoArgs = Type.Object({ ino: tIno });
-const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
 
 export const metaMethods = {
   // Sessions
@@ -213,12 +215,13 @@ export const metaMethods = {
   }),
   /**
    * Creates a regular file and opens it, or, without `exclusive`, opens the one that is there. `created`
-   * tells which. `mode` has the umask applied.
+   * tells which.
    */
   create: method('mutation', {
     args: Type.Object({
       ...tNewNode,
       mode: tPermissions,
+      umask: tUmask,
       exclusive: Type.Boolean(),
       truncate: Type.Boolean(),
     }),
@@ -227,12 +230,12 @@ export const metaMethods = {
   }),
   /** `mode` with file type: regular, fifo, socket, character or block device. */
   mknod: method('mutation', {
-    args: Type.Object({ ...tNewNode, mode: tU32, rdev: tU32 }),
+    args: Type.Object({ ...tNewNode, mode: tU32, umask: tUmask, rdev: tU32 }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC'],
   }),
   mkdir: method('mutation', {
-    args: Type.Object({ ...tNewNode, mode: tPermissions }),
+    args: Type.Object({ ...tNewNode, mode: tPermissions, umask: tUmask }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'EMLINK', 'ENAMETOOLONG', 'ENOSPC'],
   }),
@@ -257,7 +260,10 @@ export const metaMethods = {
     reply: tNothing,
     errnos: ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EINVAL', 'ENAMETOOLONG'],
   }),
-  /** renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. */
+  /**
+   * renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. `whiteout`: leave a
+   * character device 0:0 of this owner at the old name.
+   */
   rename: method('mutation', {
     args: Type.Object({
       parent: tIno,
@@ -265,6 +271,7 @@ export const metaMethods = {
       newParent: tIno,
       newName: tName,
       mode: Type.Union([Type.Literal('replace'), Type.Literal('noreplace'), Type.Literal('exchange')]),
+      whiteout: Type.Optional(tOwner),
     }),
     reply: tNothing,
     errnos: [
@@ -319,22 +326,24 @@ export const metaMethods = {
     reply: tNothing,
   }),
 
-  // Extended attributes (names and values are bytes; namespaces are checked by the kernel and vfs)
+  // Extended attributes (names and values are bytes; namespaces are checked by the kernel and vfs, ACLs here)
 
   getxattr: method('read', {
     args: Type.Object({ ino: tIno, name: tXattrName }),
     reply: Type.Object({ value: tXattrValue }),
     errnos: ['ENOENT', 'ENODATA'],
   }),
+  /** `clearSetgid`: an access ACL takes the setgid bit (FUSE_SETXATTR_ACL_KILL_SGID). */
   setxattr: method('mutation', {
     args: Type.Object({
       ino: tIno,
       name: tXattrName,
       value: tXattrValue,
       mode: Type.Union([Type.Literal('any'), Type.Literal('create'), Type.Literal('replace')]),
+      clearSetgid: Type.Optional(Type.Boolean()),
     }),
     reply: tNothing,
-    errnos: ['ENOENT', 'EEXIST', 'ENODATA', 'ENOSPC'],
+    errnos: ['ENOENT', 'EEXIST', 'ENODATA', 'ENOSPC', 'EINVAL', 'EACCES', 'EOPNOTSUPP'],
   }),
   listxattr: method('read', {
     args: tInoArgs,

@@ -12,7 +12,8 @@ import { isFsError, type MountContext } from './mount-context.js';
 import type { AttrChange, AttrReply, Request, SetxattrMode, StatfsReply } from './operations.js';
 
 const STATFS_BLOCK_BYTES = 4096;
-/** `system.` holds ACLs, which are to come; the kernel makes it EOPNOTSUPP for programs. */
+/** Of `system.` there are the ACLs only. */
+const ACL_NAMES = ['system.posix_acl_access', 'system.posix_acl_default'].map((name) => Buffer.from(name));
 const XATTR_NAMESPACES = ['user.', 'trusted.', 'security.'].map((prefix) => Buffer.from(prefix));
 
 export class AttrOperations {
@@ -104,11 +105,11 @@ export class AttrOperations {
     return (await this.#mount.fs.call('getxattr', { ino, name }, { request })).value;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ENOENT, ENOSPC. */
+  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ENOENT, ENOSPC; EINVAL, EACCES (ACLs). */
   async setxattr(
     request: Request,
     ino: Ino,
-    attribute: { name: Uint8Array; value: Uint8Array; mode: SetxattrMode },
+    attribute: { name: Uint8Array; value: Uint8Array; mode: SetxattrMode; clearSetgid: boolean },
   ): Promise<void> {
     this.#mount.assertWritable('setxattr');
     checkNamespace(attribute.name, 'setxattr');
@@ -133,7 +134,7 @@ function checkNamespace(name: Uint8Array, op: string): void {
   const isKnown = XATTR_NAMESPACES.some(
     (prefix) => name.length > prefix.length && prefix.equals(name.subarray(0, prefix.length)),
   );
-  if (!isKnown) throw new FsError('EOPNOTSUPP', op);
+  if (!isKnown && !ACL_NAMES.some((acl) => acl.equals(name))) throw new FsError('EOPNOTSUPP', op);
 }
 
 function setAttrOf(change: AttrChange): SetAttr {

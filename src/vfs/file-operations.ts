@@ -91,19 +91,17 @@ export class FileOperations {
   /** **Errors:** EROFS; as `create` in the table. */
   async create(
     request: Request,
-    parent: Ino,
-    name: Uint8Array,
-    mode: number,
+    node: { parent: Ino; name: Uint8Array; mode: number; umask: number },
     flags: number,
   ): Promise<{ entry: Entry; open: OpenReply }> {
     this.#mount.assertWritable('create');
-    checkName(name, 'create');
+    checkName(node.name, 'create');
     const { fs, files, opens } = this.#mount;
     const exclusive = (flags & O_EXCL) !== 0;
     const truncate = (flags & O_TRUNC) !== 0;
     const { generation } = fs;
     const releasesBefore = opens.sent;
-    const args = { parent, name, owner: ownerOf(request), mode: mode & 0o7777, exclusive, truncate };
+    const args = { ...node, owner: ownerOf(request), exclusive, truncate };
     const { attr, created } = await fs.call('create', args, {
       request,
       onLate: (reply) => this.#createdLate(reply.attr.ino, generation),
