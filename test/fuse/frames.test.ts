@@ -13,6 +13,10 @@ import { goldenAttr, type Recorded, RecordingOperations } from './recording-oper
 
 const golden = goldenFrames();
 const WHO = '1000/100/4321';
+const ACL = Buffer.from(
+  '02000000' + '01000700ffffffff' + '04000500ffffffff' + '20000000ffffffff',
+  'hex',
+).toString('latin1');
 
 /** What the operations see of each golden request. */
 const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
@@ -45,15 +49,15 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   access: [['access', WHO, 5, 5]],
   readlink: [['readlink', WHO, 5]],
   symlink: [['symlink', WHO, 5, 'name', 'to/there']],
-  mknod: [['mknod', WHO, 5, 'name', 0o060644, 0x12345]],
-  mkdir: [['mkdir', WHO, 5, 'nam', 0o755]],
+  mknod: [['mknod', WHO, 5, 'name', 0o060644, 0x12345, 0o022]],
+  mkdir: [['mkdir', WHO, 5, 'nam', 0o755, 0o022]],
   unlink: [['unlink', WHO, 5, 'name']],
   rmdir: [['rmdir', WHO, 5, 'name']],
-  rename: [['rename', WHO, 5, 'old', 6, 'new', 'replace']],
-  rename2: [['rename', WHO, 5, 'old', 6, 'new', 'exchange']],
+  rename: [['rename', WHO, 5, 'old', 6, 'new', 'replace', false]],
+  rename2: [['rename', WHO, 5, 'old', 6, 'new', 'exchange', false]],
   link: [['link', WHO, 9, 5, 'name']],
   open: [['open', WHO, 5, 0x8002]],
-  create: [['create', WHO, 5, 'name', 0o100640, 0x80c2]],
+  create: [['create', WHO, 5, 'name', 0o100640, 0x80c2, 0o022]],
   read: [['read', WHO, 5, 77, 0x1ffffffff000, 4096]],
   write: [['write', WHO, 5, 77, 0x1ffffffff000, 'bytes', true]],
   statfs: [['statfs', WHO, 1]],
@@ -69,7 +73,8 @@ const EXPECTED: Readonly<Record<string, readonly Recorded[]>> = {
   getxattr: [['getxattr', WHO, 5, 'user.x']],
   getxattr_size: [['getxattr', WHO, 5, 'user.x']],
   getxattr_erange: [['getxattr', WHO, 5, 'user.x']],
-  setxattr: [['setxattr', WHO, 5, 'user.x', 'value', 'create']],
+  setxattr: [['setxattr', WHO, 5, 'user.x', 'value', 'create', false]],
+  setxattr_acl: [['setxattr', WHO, 5, 'system.posix_acl_access', ACL, 'any', true]],
   listxattr: [['listxattr', WHO, 5]],
   removexattr: [['removexattr', WHO, 5, 'user.x']],
   init: [],
@@ -319,6 +324,8 @@ t.test('an older kernel gets its own minor version and only what it offered', (t
 
 t.test('an open that truncates clears setuid and setgid when the kernel leaves it to us', (t) => {
   const { session, recorder } = conversation({ begun: true });
+  const entry = { attr: { ...goldenAttr, mode: 0o104755 }, entryTimeoutMs: 0, attrTimeoutMs: 0 };
+  recorder.answer('create', () => ({ entry, open: { fh: 77, keepCache: false, directIo: false } }));
   for (const name of ['open', 'create']) {
     const frame = Buffer.from(golden.request.get(name) ?? Buffer.alloc(0));
     frame.writeUInt32LE(1, name === 'open' ? 44 : 52);
@@ -342,18 +349,21 @@ t.test('when that fails the handle is let go and the caller gets the error', asy
   t.equal(replies[0]?.readInt32LE(4), -30);
 });
 
-t.test('rename takes NOREPLACE and refuses WHITEOUT and what is unknown', (t) => {
+t.test('rename takes NOREPLACE and WHITEOUT and refuses what excludes another or is unknown', (t) => {
   for (const [flags, expected] of [
-    [1, 'noreplace'],
-    [4, undefined],
+    [1, ['noreplace', false]],
+    [4, ['replace', true]],
+    [5, ['noreplace', true]],
     [3, undefined],
+    [6, undefined],
+    [8, undefined],
   ] as const) {
     const { session, recorder, replies } = conversation({ begun: true });
     const frame = Buffer.from(golden.request.get('rename2') ?? Buffer.alloc(0));
     frame.writeUInt32LE(flags, 48);
     session.serve(frame);
     if (expected === undefined) t.equal(replies[0]?.readInt32LE(4), -22);
-    else t.equal(recorder.calls[0]?.[6], expected);
+    else t.same(recorder.calls[0]?.slice(6), expected);
   }
   t.end();
 });
