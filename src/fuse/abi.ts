@@ -91,8 +91,10 @@ export const InitFlag = {
   AUTO_INVAL_DATA: 1 << 12,
   DO_READDIRPLUS: 1 << 13,
   READDIRPLUS_AUTO: 1 << 14,
+  DONT_MASK: 1 << 6,
   ASYNC_DIO: 1 << 15,
   PARALLEL_DIROPS: 1 << 18,
+  POSIX_ACL: 1 << 20,
   MAX_PAGES: 1 << 22,
   HANDLE_KILLPRIV_V2: 1 << 28,
   SETXATTR_EXT: 1 << 29,
@@ -143,6 +145,7 @@ export const LockKind = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 /** renameat2(2)'s flags. */
 export const RENAME_NOREPLACE = 1 << 0;
 export const RENAME_EXCHANGE = 1 << 1;
+export const RENAME_WHITEOUT = 1 << 2;
 
 /** fallocate(2)'s mode; the kernel lets no other bit through (fuse_file_fallocate, fs/fuse/file.c). */
 export const FALLOC_FL_KEEP_SIZE = 1 << 0;
@@ -156,6 +159,9 @@ export const SEEK_HOLE = 4;
 /** setxattr(2)'s flags. */
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;
+
+/** fuse_setxattr_in.setxattr_flags. */
+export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 
 export const NotifyCode = {
   INVAL_INODE: 2,

@@ -6,7 +6,7 @@
  */
 import { asIno, type Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import { MalformedRequest, need, readU64 } from './decode.js';
+import { MalformedRequest, need, readU64, readUmask } from './decode.js';
 
 /** **Errors:** EFBIG for an offset or a length above 2^53 - 1. */
 export function decodeFallocate(body: Buffer): { fh: number; offset: number; length: number; mode: number } {
@@ -62,7 +62,7 @@ export function decodeCopyFileRange(body: Buffer): CopyRequest {
 }
 
 /** TMPFILE is laid out as CREATE. The name behind it is the kernel's own for what has none (`/`). */
-export function decodeTmpfile(body: Buffer): { flags: number; mode: number } {
+export function decodeTmpfile(body: Buffer): { flags: number; mode: number; umask: number } {
   need(body, 16, 'tmpfile');
-  return { flags: body.readUInt32LE(0), mode: body.readUInt32LE(4) };
+  return { flags: body.readUInt32LE(0), mode: body.readUInt32LE(4), umask: readUmask(body, 8) };
 }

@@ -204,18 +204,22 @@ export function decodeSymlink(body: Buffer): { name: Buffer; target: Buffer } {
   return { name: name.text, target };
 }
 
-export function decodeMknod(body: Buffer): { mode: number; rdev: number; name: Buffer } {
+/** The low bits of umask(2), which is all there are. */
+export const readUmask = (body: Buffer, at: number): number => body.readUInt32LE(at) & 0o777;
+
+export function decodeMknod(body: Buffer): { mode: number; rdev: number; umask: number; name: Buffer } {
   need(body, 16, 'mknod');
   return {
     mode: body.readUInt32LE(0),
     rdev: body.readUInt32LE(4),
+    umask: readUmask(body, 8),
     name: readName(body, 16, 'mknod').text,
   };
 }
 
-export function decodeMkdir(body: Buffer): { mode: number; name: Buffer } {
+export function decodeMkdir(body: Buffer): { mode: number; umask: number; name: Buffer } {
   need(body, 8, 'mkdir');
-  return { mode: body.readUInt32LE(0), name: readName(body, 8, 'mkdir').text };
+  return { mode: body.readUInt32LE(0), umask: readUmask(body, 4), name: readName(body, 8, 'mkdir').text };
 }
 
 export interface RenameRequest {
@@ -252,6 +256,7 @@ export function decodeOpen(body: Buffer): { flags: number; openFlags: number } {
 export function decodeCreate(body: Buffer): {
   flags: number;
   mode: number;
+  umask: number;
   openFlags: number;
   name: Buffer;
 } {
@@ -259,6 +264,7 @@ export function decodeCreate(body: Buffer): {
   return {
     flags: body.readUInt32LE(0),
     mode: body.readUInt32LE(4),
+    umask: readUmask(body, 8),
     openFlags: body.readUInt32LE(12),
     name: readName(body, 16, 'create').text,
   };
@@ -328,14 +334,19 @@ function readXattrName(body: Buffer, from: number, op: string): { text: Buffer; 
 export function decodeSetxattr(
   body: Buffer,
   extended: boolean,
-): { name: Buffer; value: Buffer; flags: number } {
+): { name: Buffer; value: Buffer; flags: number; setxattrFlags: number } {
   const nameAt = extended ? 16 : 8;
   need(body, nameAt, 'setxattr');
   const length = body.readUInt32LE(0);
   const name = readXattrName(body, nameAt, 'setxattr');
   if (body.length - name.next !== length) throw new MalformedRequest('setxattr', 'value length');
   if (length > limits.xattrValueBytes) throw new FsError('E2BIG', 'setxattr');
-  return { name: name.text, value: copy(body, name.next, body.length), flags: body.readUInt32LE(4) };
+  return {
+    name: name.text,
+    value: copy(body, name.next, body.length),
+    flags: body.readUInt32LE(4),
+    setxattrFlags: extended ? body.readUInt32LE(8) : 0,
+  };
 }
 
 /** GETXATTR: how much the caller has room for (0: wants the size) and the name. */

@@ -131,8 +131,9 @@ export class NativeXattrs {
         'setxattr',
         (_path, _name, value) => [value.buffer],
         async (_call, path, name, value, _position, flags) => {
+          const attribute = attributeName(name, 'setxattr');
           await this.#context.at(path, (ino) =>
-            operations.setxattr(self, ino, toBytes(name), value, setxattrMode(flags)),
+            operations.setxattr(self, ino, attribute, value, setxattrMode(flags)),
           );
           return { result: 0, payload: [value.buffer] };
         },
@@ -141,7 +142,8 @@ export class NativeXattrs {
         'getxattr',
         (_path, _name, into) => [into.buffer],
         async (_call, path, name, into) => {
-          const value = await this.#context.at(path, (ino) => operations.getxattr(self, ino, toBytes(name)));
+          const attribute = attributeName(name, 'getxattr');
+          const value = await this.#context.at(path, (ino) => operations.getxattr(self, ino, attribute));
           return { result: this.#context.ended ? 0 : giveXattr(into, value), payload: [into.buffer] };
         },
       ),
@@ -154,9 +156,10 @@ export class NativeXattrs {
           return { result: this.#context.ended ? 0 : giveXattr(into, list), payload: [into.buffer] };
         },
       ),
-      removexattr: this.#context.plain('removexattr', (path, name) =>
-        this.#context.at(path, (ino) => operations.removexattr(self, ino, toBytes(name))),
-      ),
+      removexattr: this.#context.plain('removexattr', async (path, name) => {
+        const attribute = attributeName(name, 'removexattr');
+        await this.#context.at(path, (ino) => operations.removexattr(self, ino, attribute));
+      }),
     };
   }
 }
@@ -166,6 +169,15 @@ function timesOf(call: NativeCall, atimeMs: bigint): AttrChange {
   const mtimeMs = mtimeOf(call, atimeMs);
   if (mtimeMs === undefined) throw new FsError('EOPNOTSUPP', 'utimens', { detail: 'the mtime is not known' });
   return { atime: fromMs(atimeMs), mtime: fromMs(mtimeMs) };
+}
+
+/**
+ * An attribute's name. **Errors:** EOPNOTSUPP for ACLs: without FUSE_POSIX_ACL, which libfuse 2.9 does not ask
+ * for, the kernel does not check them here, and to set what is not kept to would mislead.
+ */
+function attributeName(name: string, op: string): Uint8Array {
+  if (name.startsWith('system.')) throw new FsError('EOPNOTSUPP', op);
+  return toBytes(name);
 }
 
 function setxattrMode(flags: number): SetxattrMode {

@@ -75,13 +75,13 @@ function setattr({ operations, request, ino }: Call, body: Buffer): MaybePromise
 }
 
 function mknod({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
-  const { name, mode, rdev } = decode.decodeMknod(body);
-  return chain(operations.mknod(request, ino, name, mode, rdev), encode.encodeEntry);
+  const { name, mode, rdev, umask } = decode.decodeMknod(body);
+  return chain(operations.mknod(request, ino, name, mode, rdev, umask), encode.encodeEntry);
 }
 
 function mkdir({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
-  const { name, mode } = decode.decodeMkdir(body);
-  return chain(operations.mkdir(request, ino, name, mode), encode.encodeEntry);
+  const { name, mode, umask } = decode.decodeMkdir(body);
+  return chain(operations.mkdir(request, ino, name, mode, umask), encode.encodeEntry);
 }
 
 function symlink({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
@@ -102,10 +102,12 @@ const RENAME_MODES: ReadonlyMap<number, RenameMode> = new Map([
 
 function rename(call: Call, body: Buffer, hasFlags: boolean): MaybePromise<Reply> {
   const { newParent, flags, name, newName } = decode.decodeRename(body, hasFlags);
-  const mode = RENAME_MODES.get(flags);
-  if (mode === undefined) throw new FsError('EINVAL', 'rename', { detail: `flags ${flags}` });
+  const whiteout = (flags & abi.RENAME_WHITEOUT) !== 0;
+  const mode = RENAME_MODES.get(flags & ~abi.RENAME_WHITEOUT);
+  if (mode === undefined || (whiteout && mode === 'exchange'))
+    throw new FsError('EINVAL', 'rename', { detail: `flags ${flags}` });
   const target = inoOf(newParent, 'rename');
-  return done(call.operations.rename(call.request, call.ino, name, target, newName, mode));
+  return done(call.operations.rename(call.request, call.ino, name, target, newName, mode, whiteout));
 }
 
 /**
@@ -138,8 +140,8 @@ function open(call: Call, body: Buffer): MaybePromise<Reply> {
 }
 
 function create(call: Call, body: Buffer): MaybePromise<Reply> {
-  const { name, mode, flags, openFlags } = decode.decodeCreate(body);
-  const created = chain(call.operations.create(call.request, call.ino, name, mode, flags), (reply) => {
+  const { name, mode, flags, umask, openFlags } = decode.decodeCreate(body);
+  const created = chain(call.operations.create(call.request, call.ino, name, mode, flags, umask), (reply) => {
     const { attr } = reply.entry;
     if ((attr.mode & (S_ISUID | S_ISGID)) === 0) return reply;
     return clearedAfterOpen(call, attr.ino, reply.open.fh, openFlags, reply);
@@ -148,8 +150,8 @@ function create(call: Call, body: Buffer): MaybePromise<Reply> {
 }
 
 function tmpfile(call: Call, body: Buffer): MaybePromise<Reply> {
-  const { mode, flags } = decodeTmpfile(body);
-  return chain(call.operations.tmpfile(call.request, call.ino, mode, flags), encode.encodeCreate);
+  const { mode, flags, umask } = decodeTmpfile(body);
+  return chain(call.operations.tmpfile(call.request, call.ino, mode, flags, umask), encode.encodeCreate);
 }
 
 function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
@@ -231,10 +233,11 @@ const SETXATTR_MODES: ReadonlyMap<number, SetxattrMode> = new Map([
 ]);
 
 function setxattr({ operations, request, ino, setxattrExtended }: Call, body: Buffer): MaybePromise<Reply> {
-  const { name, value, flags } = decode.decodeSetxattr(body, setxattrExtended);
+  const { name, value, flags, setxattrFlags } = decode.decodeSetxattr(body, setxattrExtended);
   const mode = SETXATTR_MODES.get(flags);
   if (mode === undefined) throw new FsError('EINVAL', 'setxattr', { detail: `flags ${flags}` });
-  return done(operations.setxattr(request, ino, name, value, mode));
+  const clearSetgid = (setxattrFlags & abi.SETXATTR_ACL_KILL_SGID) !== 0;
+  return done(operations.setxattr(request, ino, name, value, mode, clearSetgid));
 }
 
 const table: readonly (readonly [number, Handler])[] = [

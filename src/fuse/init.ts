@@ -2,7 +2,7 @@
  * What is agreed upon with the kernel when a mount begins: version, features, sizes. Pure.
  *
  * Asked for, where the kernel offers it: see WANTED. Not asked for, on purpose: WRITEBACK_CACHE (the kernel
- * would own size and mtime), POSIX_ACL, DONT_MASK (the kernel applies the umask).
+ * would own size and mtime).
  *
  * **Source:** fs/fuse/inode.c, process_init_reply(); native-notes/fuse-kernel.md.
  */
@@ -18,11 +18,13 @@ const WANTED =
   InitFlag.ATOMIC_O_TRUNC |
   InitFlag.EXPORT_SUPPORT |
   InitFlag.BIG_WRITES |
+  InitFlag.DONT_MASK |
   InitFlag.AUTO_INVAL_DATA |
   InitFlag.DO_READDIRPLUS |
   InitFlag.READDIRPLUS_AUTO |
   InitFlag.ASYNC_DIO |
   InitFlag.PARALLEL_DIROPS |
+  InitFlag.POSIX_ACL |
   InitFlag.MAX_PAGES |
   InitFlag.HANDLE_KILLPRIV_V2 |
   InitFlag.SETXATTR_EXT |

@@ -1,6 +1,6 @@
 /**
  * Making new names for new inodes: create, mknod, mkdir, symlink. Ownership and permission bits come with
- * the arguments (the kernel has applied the umask and checked permissions). Directories may hold any number
+ * the arguments, and the umask, which counts where the directory has no default ACL. Directories may hold any number
  * of subdirectories: limits.linkCount does not count them, as on ext4 with dir_nlink.
  */
 import {
@@ -20,6 +20,7 @@ import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { inherit } from './acl-rows.js';
 import { checkName, isDots, locate, type Place, slotOf } from './dentry.js';
 import {
   attrOf,
@@ -44,6 +45,7 @@ interface NewNode {
   readonly parent: Ino;
   readonly name: Uint8Array;
   readonly owner: Owner;
+  readonly umask?: number;
 }
 
 /**
@@ -76,14 +78,16 @@ function* makeNode(
   context: OperationContext,
   at: Vacancy,
   name: Uint8Array,
-  node: { mode: number; owner: Owner; rdev?: number; target?: Uint8Array },
+  node: { mode: number; umask: number; owner: Owner; rdev?: number; target?: Uint8Array },
   op: string,
 ): Reading<{ row: InodeRow; changes: RowChange[] }> {
   slotOf(at.place, op);
-  const row = yield* newInode(context, at.directory, node);
+  const { mode, changes: acls } = yield* inherit(at.directory, node.mode, node.umask);
+  const row = yield* newInode(context, at.directory, { ...node, mode });
   const directory = entriesChanged(at.directory, context.now, isDir(row.mode) ? 1 : 0);
   const changes: RowChange[] = [
     putInode(row),
+    ...acls(row.ino),
     { put: 'dentry', row: newDentry(at, name, row, op) },
     putInode(directory),
   ];
@@ -104,7 +108,7 @@ export function* create(
   if (isDots(args.name)) throw new FsError(args.exclusive ? 'EEXIST' : 'EISDIR', 'create');
   const place = yield* locate(args.parent, args.name);
   if (place.dentry !== undefined) return yield* openExisting(context, place.dentry, args);
-  const node = { mode: S_IFREG | (args.mode & 0o7777), owner: args.owner };
+  const node = { mode: S_IFREG | (args.mode & 0o7777), umask: args.umask ?? 0, owner: args.owner };
   const made = yield* makeNode(context, { directory, place }, args.name, node, 'create');
   const open: RowChange = { put: 'open', ino: made.row.ino, session: context.session };
   return { reply: { attr: attrOf(made.row), created: true }, changes: [...made.changes, open] };
@@ -164,7 +168,13 @@ function* named(
   op: string,
 ): Operation<ReplyOf<MetaMethods['mknod']>> {
   const free = yield* vacancy(at.parent, at.name, op);
-  const made = yield* makeNode(context, free, at.name, { ...node, owner: at.owner }, op);
+  const made = yield* makeNode(
+    context,
+    free,
+    at.name,
+    { ...node, umask: at.umask ?? 0, owner: at.owner },
+    op,
+  );
   const outcome: Outcome<ReplyOf<MetaMethods['mknod']>> = {
     reply: attrOf(made.row),
     changes: made.changes,

@@ -2,13 +2,22 @@
  * renameat2(2): moving a name, over another one or in exchange with it.
  * **Source:** rename(2), do_renameat2 and vfs_rename (fs/namei.c), ext4_rename (fs/ext4/namei.c).
  */
-import { isDir } from '../proto/attr.js';
+import { isDir, S_IFCHR } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { checkName, existingDentry, isDots, locate, type Place, slotOf } from './dentry.js';
-import { changed, entriesChanged, existingDirectory, growableDirectory, inodeOf, putInode } from './inode.js';
+import {
+  changed,
+  entriesChanged,
+  existingDirectory,
+  growableDirectory,
+  inodeOf,
+  newInode,
+  type Owner,
+  putInode,
+} from './inode.js';
 import { ask, type Operation, type OperationContext, type Outcome, type Reading } from './operation.js';
 import { loseName } from './orphan.js';
 import type { DentryRow, InodeRow, RowChange } from './rows.js';
@@ -33,13 +42,14 @@ interface Move {
  * Moves a name; two names of one inode stay as they are (POSIX). What a name replaces loses that name.
  * **Errors:** ENOENT (parents, source; target of an exchange); ENOTDIR (parents; directory over something
  * else); EISDIR (something else over a directory); ENOTEMPTY; EEXIST (`noreplace`); EINVAL (into its own
- * subtree; `.` and `..`; impossible names); ENAMETOOLONG; ENOSPC (no slot for the name's hash).
+ * subtree; `.` and `..`; impossible names; a whiteout in an exchange); ENAMETOOLONG; ENOSPC (no slot for the name's hash).
  */
 export function* rename(context: OperationContext, args: Args): Operation<Reply> {
   for (const name of [args.name, args.newName]) {
     checkName(name, 'rename');
     if (isDots(name)) throw new FsError('EINVAL', 'rename');
   }
+  if (args.whiteout !== undefined && args.mode === 'exchange') throw new FsError('EINVAL', 'rename');
   const from = yield* existingDirectory(args.parent, 'rename');
   const to = yield* growableDirectory(args.newParent, 'rename');
   const source = yield* existingDentry(args.parent, args.name, 'rename');
@@ -50,11 +60,31 @@ export function* rename(context: OperationContext, args: Args): Operation<Reply>
   if (isDir(source.kind) && (yield* isWithin(args.newParent, source.ino)))
     throw new FsError('EINVAL', 'rename');
   if (target?.ino === source.ino) return { reply: {}, changes: [] };
-  const sourceInode = yield* inodeOf(source);
-  const move: Move = { context, from, to, source, sourceInode, hold: args.hold };
-  if (target === undefined) return outcome(move, moveTo(move, args.newName, place));
-  if (args.mode === 'exchange') return outcome(move, yield* exchange(move, target));
-  return outcome(move, yield* replace(move, target));
+  const move: Move = { context, from, to, source, sourceInode: yield* inodeOf(source), hold: args.hold };
+  if (target !== undefined && args.mode === 'exchange') return outcome(move, yield* exchange(move, target));
+  const moved = target === undefined ? moveTo(move, args.newName, place) : yield* replace(move, target);
+  if (args.whiteout === undefined) return outcome(move, moved);
+  return outcome(move, yield* withWhiteout(move, moved, args.whiteout));
+}
+
+/**
+ * The move, with a character device 0:0 under the old name, which union filesystems take for "deleted". The
+ * slot is the old name's, unless the new name took that over. **Source:** ext4_whiteout_for_rename.
+ */
+function* withWhiteout(move: Move, moved: Moved, owner: Owner): Reading<Moved> {
+  const { context, from, source } = move;
+  const row = yield* newInode(context, from, { mode: S_IFCHR, owner });
+  const dentry: DentryRow = { ...source, ino: row.ino, kind: S_IFCHR };
+  const isTaken = moved.changes.some(
+    (change) =>
+      'put' in change &&
+      change.put === 'dentry' &&
+      change.row.parent === dentry.parent &&
+      change.row.hash === dentry.hash &&
+      change.row.slot === dentry.slot,
+  );
+  if (isTaken) throw new FsError('ENOSPC', 'rename', { detail: 'names of one hash' });
+  return { ...moved, changes: [...moved.changes, putInode(row), { put: 'dentry', row: dentry }] };
 }
 
 interface Moved {

@@ -6,6 +6,7 @@ import { FsError } from '../proto/errno.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods, SetAttr } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { aclAfterChmod } from './acl-rows.js';
 import { attrOf, changed, checkFile, existingInode, putInode } from './inode.js';
 import type { Operation, OperationContext, Reading } from './operation.js';
 import { dropCapability, unprivilegedMode } from './privileges.js';
@@ -16,7 +17,7 @@ import { cutExtents } from './truncate.js';
  * Sets what `set` holds. A change of owner or group, even to the same, takes setuid, setgid and capabilities
  * from anything but a directory. Setting the size, even to the same, takes the capabilities and moves mtime
  * and ctime. Anything else set moves ctime, unless `set.ctime` says where to; `clearPrivileges` alone, where
- * there are none, changes nothing.
+ * there are none, changes nothing. A mode that is set goes into the access ACL as well.
  * **Errors:** ENOENT; EISDIR, EINVAL (size of what is no regular file); EFBIG.
  * **Source:** notify_change (fs/attr.c), ext4_setattr (fs/ext4/inode.c).
  */
@@ -32,6 +33,7 @@ export function* setattr(
   const cleared = owned || (set.clearPrivileges === true && !isDir(before.mode));
   if (cleared || resized !== undefined) changes.push(...(yield* dropCapability(before)));
   const mode = newMode(before.mode, set, cleared);
+  if (set.mode !== undefined) changes.push(...(yield* aclAfterChmod(before, mode)));
   const sets = Object.keys(set).some((key) => key !== 'clearPrivileges');
   if (!sets && changes.length === 0 && mode === before.mode) return { reply: attrOf(before), changes: [] };
   const row = changed(before, {

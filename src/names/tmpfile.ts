@@ -4,6 +4,7 @@
 import { S_IFREG } from '../proto/attr.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { inherit } from './acl-rows.js';
 import { attrOf, growableDirectory, newInode, putInode } from './inode.js';
 import type { Operation, OperationContext } from './operation.js';
 
@@ -16,10 +17,10 @@ export function* tmpfile(
   args: ArgsOf<MetaMethods['tmpfile']>,
 ): Operation<ReplyOf<MetaMethods['tmpfile']>> {
   const directory = yield* growableDirectory(args.parent, 'tmpfile');
-  const node = { mode: S_IFREG | args.mode, owner: args.owner };
-  const row = { ...(yield* newInode(context, directory, node)), nlink: 0 };
+  const { mode, changes: acls } = yield* inherit(directory, S_IFREG | args.mode, args.umask ?? 0);
+  const row = { ...(yield* newInode(context, directory, { mode, owner: args.owner })), nlink: 0 };
   return {
     reply: attrOf(row),
-    changes: [putInode(row), { put: 'open', ino: row.ino, session: context.session }],
+    changes: [putInode(row), ...acls(row.ino), { put: 'open', ino: row.ino, session: context.session }],
   };
 }

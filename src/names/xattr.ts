@@ -1,15 +1,17 @@
 /**
  * Extended attributes: byte strings by name. Namespaces (`user.`, `security.`, ...) and who may use them are
- * checked above; here a name is only bytes.
+ * checked above; here a name is only bytes, but for the two that hold ACLs: those are checked, and the mode
+ * follows them.
  * **Source:** xattr(7), setxattr(2).
  */
 import { FsError } from '../proto/errno.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { aclKind, changedAcl } from './acl-rows.js';
 import { changed, existingInode, putInode } from './inode.js';
 import { ask, type Operation, type OperationContext } from './operation.js';
-import type { XattrRow } from './rows.js';
+import type { RowChange, XattrRow } from './rows.js';
 
 /** **Errors:** ENOENT; ENODATA when there is no such attribute. */
 export function* getxattr(
@@ -24,7 +26,8 @@ export function* getxattr(
 
 /**
  * **Errors:** ENOENT; EEXIST (`create`); ENODATA (`replace`); ENOSPC when names would no longer fit one
- * listing (limits.xattrListBytes) or names and values would pass limits.xattrTotalBytes.
+ * listing (limits.xattrListBytes) or names and values would pass limits.xattrTotalBytes; for an ACL those of
+ * `changedAcl`.
  */
 export function* setxattr(
   context: OperationContext,
@@ -36,12 +39,18 @@ export function* setxattr(
   const exists = others.length < rows.length;
   if (args.mode === 'create' && exists) throw new FsError('EEXIST', 'setxattr');
   if (args.mode === 'replace' && !exists) throw new FsError('ENODATA', 'setxattr');
-  const row: XattrRow = { ino: args.ino, name: args.name, value: args.value };
-  checkRoom([...others, row]);
-  return {
-    reply: {},
-    changes: [{ put: 'xattr', row }, putInode(changed(inode, { ctime: context.now }))],
-  };
+  const kind = aclKind(args.name);
+  const acl =
+    kind === undefined
+      ? undefined
+      : changedAcl(inode, kind, { value: args.value, clearSetgid: args.clearSetgid ?? false });
+  const { value, mode } = acl ?? { value: args.value, mode: inode.mode };
+  const change: RowChange =
+    value === undefined
+      ? { delete: 'xattr', ino: args.ino, name: args.name }
+      : { put: 'xattr', row: { ino: args.ino, name: args.name, value } };
+  if ('put' in change && change.put === 'xattr') checkRoom([...others, change.row]);
+  return { reply: {}, changes: [change, putInode(changed(inode, { mode, ctime: context.now }))] };
 }
 
 function checkRoom(rows: readonly XattrRow[]): void {
@@ -64,14 +73,17 @@ export function* listxattr(
   return { reply: { names: rows.map((row) => row.name) }, changes: [] };
 }
 
-/** **Errors:** ENOENT; ENODATA when there is no such attribute. */
+/** **Errors:** ENOENT; ENODATA when there is no such attribute; an ACL may be removed where there is none. */
 export function* removexattr(
   context: OperationContext,
   args: ArgsOf<MetaMethods['removexattr']>,
 ): Operation<ReplyOf<MetaMethods['removexattr']>> {
   const inode = yield* existingInode(args.ino, 'removexattr');
   const row = yield* ask({ read: 'xattr', ino: args.ino, name: args.name });
-  if (row === undefined) throw new FsError('ENODATA', 'removexattr');
+  if (row === undefined) {
+    if (aclKind(args.name) !== undefined) return { reply: {}, changes: [] };
+    throw new FsError('ENODATA', 'removexattr');
+  }
   return {
     reply: {},
     changes: [

@@ -26,9 +26,8 @@ import {
   tTimespec,
   tU32,
   tUrl,
-  tXattrName,
-  tXattrValue,
 } from './schema.js';
+import { xattrMethods } from './xattr-methods.js';
 
 /** Part of a file: `length` bytes at `offset` are the bytes at `chunkOffset` of `chunk`. A gap is a hole. */
 export const tExtent = Type.Object({
@@ -157,6 +156,9 @@ const tNewNode = {
   name: tName,
   owner: tOwner,
 };
+const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
+/** Bits that `mode` loses where the directory has no default ACL; absent: none. */
+const tUmask = Type.Optional(tPermissions);
 const tEntryArgs = Type.Object({ parent: tIno, name: tName });
 /**
  * `hold`: when this takes an inode's last name, the session has the inode open from then on (as by `open`), and
@@ -166,7 +168,6 @@ const tHold = Type.Optional(Type.Boolean());
 const tRemoveArgs = Type.Object({ parent: tIno, name: tName, hold: tHold });
 const tRemoved = Type.Object({ held: Type.Optional(tIno) });
 const tInoArgs = Type.Object({ ino: tIno });
-const tPermissions = Type.Integer({ minimum: 0, maximum: 0o7777 });
 
 export const metaMethods = {
   // Sessions
@@ -223,12 +224,13 @@ export const metaMethods = {
   }),
   /**
    * Creates a regular file and opens it, or, without `exclusive`, opens the one that is there. `created`
-   * tells which. `mode` has the umask applied.
+   * tells which.
    */
   create: method('mutation', {
     args: Type.Object({
       ...tNewNode,
       mode: tPermissions,
+      umask: tUmask,
       exclusive: Type.Boolean(),
       truncate: Type.Boolean(),
     }),
@@ -237,12 +239,12 @@ export const metaMethods = {
   }),
   /** `mode` with file type: regular, fifo, socket, character or block device. */
   mknod: method('mutation', {
-    args: Type.Object({ ...tNewNode, mode: tU32, rdev: tU32 }),
+    args: Type.Object({ ...tNewNode, mode: tU32, umask: tUmask, rdev: tU32 }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'ENAMETOOLONG', 'ENOSPC'],
   }),
   mkdir: method('mutation', {
-    args: Type.Object({ ...tNewNode, mode: tPermissions }),
+    args: Type.Object({ ...tNewNode, mode: tPermissions, umask: tUmask }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR', 'EEXIST', 'EINVAL', 'EMLINK', 'ENAMETOOLONG', 'ENOSPC'],
   }),
@@ -259,7 +261,7 @@ export const metaMethods = {
   }),
   /** A regular file without a name, open for this session: an orphan unless `link` names it. */
   tmpfile: method('mutation', {
-    args: Type.Object({ parent: tIno, owner: tOwner, mode: tPermissions }),
+    args: Type.Object({ parent: tIno, owner: tOwner, mode: tPermissions, umask: tUmask }),
     reply: tAttr,
     errnos: ['ENOENT', 'ENOTDIR'],
   }),
@@ -274,7 +276,10 @@ export const metaMethods = {
     reply: tRemoved,
     errnos: ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EINVAL', 'ENAMETOOLONG'],
   }),
-  /** renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. */
+  /**
+   * renameat2(2). `mode`: replace the target if any, refuse to, or exchange the two. `whiteout`: leave a
+   * character device 0:0 of this owner at the old name.
+   */
   rename: method('mutation', {
     args: Type.Object({
       parent: tIno,
@@ -283,6 +288,7 @@ export const metaMethods = {
       newName: tName,
       mode: Type.Union([Type.Literal('replace'), Type.Literal('noreplace'), Type.Literal('exchange')]),
       hold: tHold,
+      whiteout: Type.Optional(tOwner),
     }),
     reply: tRemoved,
     errnos: [
@@ -341,33 +347,9 @@ export const metaMethods = {
 
   ...lockMethods,
 
-  // Extended attributes (names and values are bytes; namespaces are checked by the kernel and vfs)
+  // Extended attributes
 
-  getxattr: method('read', {
-    args: Type.Object({ ino: tIno, name: tXattrName }),
-    reply: Type.Object({ value: tXattrValue }),
-    errnos: ['ENOENT', 'ENODATA'],
-  }),
-  setxattr: method('mutation', {
-    args: Type.Object({
-      ino: tIno,
-      name: tXattrName,
-      value: tXattrValue,
-      mode: Type.Union([Type.Literal('any'), Type.Literal('create'), Type.Literal('replace')]),
-    }),
-    reply: tNothing,
-    errnos: ['ENOENT', 'EEXIST', 'ENODATA', 'ENOSPC'],
-  }),
-  listxattr: method('read', {
-    args: tInoArgs,
-    reply: Type.Object({ names: Type.Array(tXattrName) }),
-    errnos: ['ENOENT'],
-  }),
-  removexattr: method('mutation', {
-    args: Type.Object({ ino: tIno, name: tXattrName }),
-    reply: tNothing,
-    errnos: ['ENOENT', 'ENODATA'],
-  }),
+  ...xattrMethods,
 
   // Data
 

@@ -12,7 +12,8 @@ import { type MountContext, staleIfGone } from './mount-context.js';
 import type { AttrChange, AttrReply, Request, SetxattrMode, StatfsReply } from './operations.js';
 
 const STATFS_BLOCK_BYTES = 4096;
-/** `system.` holds ACLs, which are to come; the kernel makes it EOPNOTSUPP for programs. */
+/** Of `system.` there are the ACLs only. */
+const ACL_NAMES = ['system.posix_acl_access', 'system.posix_acl_default'].map((name) => Buffer.from(name));
 const XATTR_NAMESPACES = ['user.', 'trusted.', 'security.'].map((prefix) => Buffer.from(prefix));
 
 export class AttrOperations {
@@ -109,11 +110,11 @@ export class AttrOperations {
     return (await this.#existing('getxattr', call)).value;
   }
 
-  /** **Errors:** EROFS, EOPNOTSUPP, EINVAL, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC. */
+  /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC; EINVAL (name), EINVAL, EACCES (ACLs). */
   async setxattr(
     request: Request,
     ino: Ino,
-    attribute: { name: Uint8Array; value: Uint8Array; mode: SetxattrMode },
+    attribute: { name: Uint8Array; value: Uint8Array; mode: SetxattrMode; clearSetgid: boolean },
   ): Promise<void> {
     this.#mount.assertWritable('setxattr');
     checkNamespace(attribute.name, 'setxattr');
@@ -142,6 +143,7 @@ export class AttrOperations {
  */
 function checkNamespace(name: Uint8Array, op: string): void {
   if (name.length > limits.xattrNameBytes) throw new FsError('ERANGE', op);
+  if (ACL_NAMES.some((acl) => acl.equals(name))) return;
   const prefix = XATTR_NAMESPACES.find((prefix) => prefix.equals(name.subarray(0, prefix.length)));
   if (prefix === undefined) throw new FsError('EOPNOTSUPP', op);
   if (name.length === prefix.length) throw new FsError('EINVAL', op);

@@ -94,19 +94,17 @@ export class FileOperations {
   /** **Errors:** EROFS; as `create` in the table. */
   async create(
     request: Request,
-    parent: Ino,
-    name: Uint8Array,
-    mode: number,
+    node: { parent: Ino; name: Uint8Array; mode: number; umask: number },
     flags: number,
   ): Promise<{ entry: Entry; open: OpenReply }> {
     this.#mount.assertWritable('create');
-    checkName(name, 'create');
+    checkName(node.name, 'create');
     const { fs, files, opens } = this.#mount;
     const exclusive = (flags & O_EXCL) !== 0;
     const truncate = (flags & O_TRUNC) !== 0;
     const { generation } = fs;
     const releasesBefore = opens.sent;
-    const args = { parent, name, owner: ownerOf(request), mode: mode & 0o7777, exclusive, truncate };
+    const args = { ...node, owner: ownerOf(request), exclusive, truncate };
     const { attr, created } = await fs.call('create', args, {
       request,
       onLate: (reply) => this.#createdLate(reply.attr.ino, generation),
@@ -130,14 +128,13 @@ export class FileOperations {
   /** Opens a new file that has no name. **Errors:** EROFS; as `tmpfile` in the table. */
   async tmpfile(
     request: Request,
-    parent: Ino,
-    mode: number,
+    node: { parent: Ino; mode: number; umask: number },
     flags: number,
   ): Promise<{ entry: Entry; open: OpenReply }> {
     this.#mount.assertWritable('tmpfile');
     const { fs, files } = this.#mount;
     const { generation } = fs;
-    const args = { parent, owner: ownerOf(request), mode: mode & 0o7777 };
+    const args = { ...node, owner: ownerOf(request), mode: node.mode & 0o7777 };
     const onLate = (late: Attr): void => this.#createdLate(late.ino, generation);
     const attr = await fs.call('tmpfile', args, { request, onLate });
     fs.seen(attr);

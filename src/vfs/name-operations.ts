@@ -10,6 +10,14 @@ import { ownerOf } from './file-operations.js';
 import { checkName, type MountContext, staleIfGone } from './mount-context.js';
 import type { Entry, RenameMode, Request } from './operations.js';
 
+/** What is to be made; `umask` counts where the directory has no default ACL. */
+export interface NewNode {
+  readonly parent: Ino;
+  readonly name: Uint8Array;
+  readonly mode: number;
+  readonly umask: number;
+}
+
 export class NameOperations {
   readonly #mount: MountContext;
 
@@ -23,14 +31,14 @@ export class NameOperations {
     return this.#mount.entry(await this.#mount.fs.call('lookup', { parent, name }, { request }));
   }
 
-  async mknod(request: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): Promise<Entry> {
-    const args = { parent, name, owner: ownerOf(request), mode, rdev };
-    return await this.#created('mknod', name, () => this.#mount.fs.call('mknod', args, { request }));
+  async mknod(request: Request, node: NewNode & { rdev: number }): Promise<Entry> {
+    const args = { ...node, owner: ownerOf(request) };
+    return await this.#created('mknod', node.name, () => this.#mount.fs.call('mknod', args, { request }));
   }
 
-  async mkdir(request: Request, parent: Ino, name: Uint8Array, mode: number): Promise<Entry> {
-    const args = { parent, name, owner: ownerOf(request), mode: mode & 0o7777 };
-    return await this.#created('mkdir', name, () => this.#mount.fs.call('mkdir', args, { request }));
+  async mkdir(request: Request, node: NewNode): Promise<Entry> {
+    const args = { ...node, owner: ownerOf(request) };
+    return await this.#created('mkdir', node.name, () => this.#mount.fs.call('mkdir', args, { request }));
   }
 
   async symlink(request: Request, parent: Ino, name: Uint8Array, target: Uint8Array): Promise<Entry> {
@@ -76,12 +84,13 @@ export class NameOperations {
     request: Request,
     from: { parent: Ino; name: Uint8Array },
     to: { parent: Ino; name: Uint8Array },
-    mode: RenameMode,
+    how: { mode: RenameMode; whiteout: boolean },
   ): Promise<void> {
     this.#mount.assertWritable('rename');
     checkName(from.name, 'rename');
     checkName(to.name, 'rename');
-    const args = { ...from, newParent: to.parent, newName: to.name, mode };
+    const whiteout = how.whiteout ? { whiteout: ownerOf(request) } : {};
+    const args = { ...from, newParent: to.parent, newName: to.name, mode: how.mode, ...whiteout };
     await this.#mount.removing((hold, onLate) =>
       this.#mount.fs.call('rename', { ...args, ...hold }, { request, onLate }),
     );

@@ -132,9 +132,19 @@ export interface Operations {
   access(req: Request, ino: Ino, mask: number): MaybePromise<void>;
 
   readlink(req: Request, ino: Ino): MaybePromise<Uint8Array>;
-  /** `mode` includes the file type; the umask has been applied. */
-  mknod(req: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): MaybePromise<Entry>;
-  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number): MaybePromise<Entry>;
+  /**
+   * `mode` includes the file type. `umask` is what it loses where the directory has no default ACL; absent: the
+   * driver's kernel has applied it.
+   */
+  mknod(
+    req: Request,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    rdev: number,
+    umask?: number,
+  ): MaybePromise<Entry>;
+  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number, umask?: number): MaybePromise<Entry>;
   symlink(req: Request, parent: Ino, name: Uint8Array, target: Uint8Array): MaybePromise<Entry>;
   link(req: Request, ino: Ino, newParent: Ino, newName: Uint8Array): MaybePromise<Entry>;
   unlink(req: Request, parent: Ino, name: Uint8Array): MaybePromise<void>;
@@ -146,17 +156,20 @@ export interface Operations {
     newParent: Ino,
     newName: Uint8Array,
     mode: RenameMode,
+    /** Leave a character device 0:0 at the old name (RENAME_WHITEOUT); not with `exchange`. */
+    whiteout?: boolean,
   ): MaybePromise<void>;
 
   /** `flags`: open(2)'s, Linux numbers; O_TRUNC is carried out here. */
   open(req: Request, ino: Ino, flags: number): MaybePromise<OpenReply>;
-  /** Creates (O_CREAT, O_EXCL in `flags`) and opens in one step. */
+  /** Creates (O_CREAT, O_EXCL in `flags`) and opens in one step. `umask`: as in mknod. */
   create(
     req: Request,
     parent: Ino,
     name: Uint8Array,
     mode: number,
     flags: number,
+    umask?: number,
   ): MaybePromise<{ entry: Entry; open: OpenReply }>;
   /** O_TMPFILE: a new file without a name, which `link` may give one. */
   tmpfile(
@@ -164,6 +177,7 @@ export interface Operations {
     parent: Ino,
     mode: number,
     flags: number,
+    umask?: number,
   ): MaybePromise<{ entry: Entry; open: OpenReply }>;
   /** Fewer bytes than `length` only at the end of the file. Several buffers are one after the other. */
   read(
@@ -234,6 +248,8 @@ export interface Operations {
     name: Uint8Array,
     value: Uint8Array,
     mode: SetxattrMode,
+    /** An access ACL set by somebody outside the file's group: the setgid bit goes. */
+    clearSetgid?: boolean,
   ): MaybePromise<void>;
   listxattr(req: Request, ino: Ino): MaybePromise<Uint8Array[]>;
   removexattr(req: Request, ino: Ino, name: Uint8Array): MaybePromise<void>;

@@ -99,12 +99,19 @@ export class Vfs implements Operations {
     return this.#names.readlink(req, ino);
   }
 
-  mknod(req: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): MaybePromise<Entry> {
-    return this.#names.mknod(req, parent, name, mode, rdev);
+  mknod(
+    req: Request,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    rdev: number,
+    umask = 0,
+  ): MaybePromise<Entry> {
+    return this.#names.mknod(req, { parent, name, mode, umask, rdev });
   }
 
-  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number): MaybePromise<Entry> {
-    return this.#names.mkdir(req, parent, name, mode);
+  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number, umask = 0): MaybePromise<Entry> {
+    return this.#names.mkdir(req, { parent, name, mode: mode & 0o7777, umask });
   }
 
   symlink(req: Request, parent: Ino, name: Uint8Array, target: Uint8Array): MaybePromise<Entry> {
@@ -130,8 +137,10 @@ export class Vfs implements Operations {
     newParent: Ino,
     newName: Uint8Array,
     mode: RenameMode,
+    whiteout = false,
   ): MaybePromise<void> {
-    return this.#names.rename(req, { parent, name }, { parent: newParent, name: newName }, mode);
+    const to = { parent: newParent, name: newName };
+    return this.#names.rename(req, { parent, name }, to, { mode, whiteout });
   }
 
   open(req: Request, ino: Ino, flags: number): MaybePromise<OpenReply> {
@@ -144,8 +153,9 @@ export class Vfs implements Operations {
     name: Uint8Array,
     mode: number,
     flags: number,
+    umask = 0,
   ): MaybePromise<{ entry: Entry; open: OpenReply }> {
-    return this.#files.create(req, parent, name, mode, flags);
+    return this.#files.create(req, { parent, name, mode: mode & 0o7777, umask }, flags);
   }
 
   read(req: Request, _ino: Ino, fh: number, offset: number, length: number): MaybePromise<Uint8Array[]> {
@@ -192,8 +202,9 @@ export class Vfs implements Operations {
     parent: Ino,
     mode: number,
     flags: number,
+    umask = 0,
   ): MaybePromise<{ entry: Entry; open: OpenReply }> {
-    return this.#files.tmpfile(req, parent, mode, flags);
+    return this.#files.tmpfile(req, { parent, mode, umask }, flags);
   }
 
   fallocate(req: Request, file: FilePlace, length: number, mode: FallocateMode): MaybePromise<void> {
@@ -256,8 +267,9 @@ export class Vfs implements Operations {
     name: Uint8Array,
     value: Uint8Array,
     mode: SetxattrMode,
+    clearSetgid = false,
   ): MaybePromise<void> {
-    return this.#attrs.setxattr(req, ino, { name, value, mode });
+    return this.#attrs.setxattr(req, ino, { name, value, mode, clearSetgid });
   }
 
   listxattr(req: Request, ino: Ino): MaybePromise<Uint8Array[]> {

@@ -1,7 +1,15 @@
-/** A file, directory or symlink of the toy filesystem (toy-operations.ts), and how names become map keys. */
+/** How the toy filesystem (toy-operations.ts) answers; its files, directories and symlinks; names as map keys. */
 import { systemClock } from '../../src/base/clock.js';
 import { type Attr, isDir } from '../../src/proto/attr.js';
+import { FsError } from '../../src/proto/errno.js';
 import type { Ino } from '../../src/proto/ids.js';
+
+export interface ToyOptions {
+  /** Answer every operation with a promise, a turn of the event loop later. */
+  readonly later: boolean;
+  readonly attrTimeoutMs: number;
+  readonly entryTimeoutMs: number;
+}
 
 export interface Node {
   attr: Attr;
@@ -33,3 +41,8 @@ export function newNode(ino: Ino, mode: number, uid: number, gid: number): Node 
   };
   return { attr, data: Buffer.alloc(0), parent: undefined, entries: new Map(), xattrs: new Map() };
 }
+
+/** An operation that the toy does not have. */
+export const unsupported = (op: string) => (): never => {
+  throw new FsError('ENOSYS', op);
+};

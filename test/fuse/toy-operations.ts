@@ -31,14 +31,7 @@ import type {
   SetxattrMode,
   StatfsReply,
 } from '../../src/vfs/operations.js';
-import { keyOf, type Node, nameOf, newNode } from './toy-node.js';
-
-export interface ToyOptions {
-  /** Answer every operation with a promise, a turn of the event loop later. */
-  readonly later: boolean;
-  readonly attrTimeoutMs: number;
-  readonly entryTimeoutMs: number;
-}
+import { keyOf, type Node, nameOf, newNode, type ToyOptions, unsupported } from './toy-node.js';
 
 const O_TRUNC = 0o1000;
 const O_EXCL = 0o200;
@@ -206,17 +199,24 @@ export class ToyOperations implements Operations {
     return this.#add(directory, keyOf(name), mode, req);
   }
 
-  mknod(req: Request, parent: Ino, name: Uint8Array, mode: number, rdev: number): MaybePromise<Entry> {
+  mknod(
+    req: Request,
+    parent: Ino,
+    name: Uint8Array,
+    mode: number,
+    rdev: number,
+    umask = 0,
+  ): MaybePromise<Entry> {
     return this.#answer(() => {
-      const node = this.#create(req, parent, name, mode, 'mknod');
+      const node = this.#create(req, parent, name, mode & ~umask, 'mknod');
       this.#change(node, { rdev });
       return this.#entry(node);
     });
   }
 
-  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number): MaybePromise<Entry> {
+  mkdir(req: Request, parent: Ino, name: Uint8Array, mode: number, umask = 0): MaybePromise<Entry> {
     return this.#answer(() =>
-      this.#entry(this.#create(req, parent, name, S_IFDIR | (mode & 0o7777), 'mkdir')),
+      this.#entry(this.#create(req, parent, name, S_IFDIR | (mode & 0o7777 & ~umask), 'mkdir')),
     );
   }
 
@@ -318,11 +318,12 @@ export class ToyOperations implements Operations {
     name: Uint8Array,
     mode: number,
     flags: number,
+    umask = 0,
   ): MaybePromise<{ entry: Entry; open: OpenReply }> {
     return this.#answer(() => {
       const existing = this.#node(parent, 'create').entries.get(keyOf(name));
       if (existing !== undefined && (flags & O_EXCL) !== 0) throw new FsError('EEXIST', 'create');
-      const node = existing ?? this.#create(req, parent, name, S_IFREG | (mode & 0o7777), 'create');
+      const node = existing ?? this.#create(req, parent, name, S_IFREG | (mode & 0o7777 & ~umask), 'create');
       return { open: this.#open(node, flags), entry: this.#entry(node) };
     });
   }
@@ -490,19 +491,8 @@ export class ToyOperations implements Operations {
     });
   }
 
-  tmpfile(): never {
-    throw new FsError('ENOSYS', 'tmpfile');
-  }
-
-  fallocate(): never {
-    throw new FsError('ENOSYS', 'fallocate');
-  }
-
-  lseek(): never {
-    throw new FsError('ENOSYS', 'lseek');
-  }
-
-  copyFileRange(): never {
-    throw new FsError('ENOSYS', 'copyFileRange');
-  }
+  readonly tmpfile = unsupported('tmpfile');
+  readonly fallocate = unsupported('fallocate');
+  readonly lseek = unsupported('lseek');
+  readonly copyFileRange = unsupported('copyFileRange');
 }

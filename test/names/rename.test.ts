@@ -1,3 +1,4 @@
+import { S_IFCHR } from '../../src/proto/attr.js';
 import { asIno, type Ino } from '../../src/proto/ids.js';
 import { at, bytes, inWorld, ns, root, type World } from './world.js';
 
@@ -128,4 +129,26 @@ inWorld('names and directories that are not there, or cannot be', (t, world) => 
     t.equal(rename(world, [root, 'f'], [root, name]), 'EINVAL', JSON.stringify(name));
     t.equal(rename(world, [root, name], [root, 'f']), 'EINVAL', JSON.stringify(name));
   }
+});
+
+inWorld('a whiteout takes the old name, alone or with noreplace, and not in an exchange', (t, world) => {
+  const whiteout = { uid: 7, gid: 8 };
+  const move = (name: string, newParent: Ino, newName: string, mode: Mode = 'replace') => ({
+    ...at(root, name),
+    newParent,
+    newName: bytes(newName),
+    mode,
+    whiteout,
+  });
+  const file = world.file(root, 'a');
+  const dir = world.mkdir(root, 'd');
+  world.do('rename', move('a', dir, 'b'));
+  t.equal(world.do('lookup', at(dir, 'b')).ino, file);
+  const left = world.do('lookup', at(root, 'a'));
+  t.same([left.mode, left.rdev, left.nlink, left.uid, left.gid], [S_IFCHR, 0, 1, 7, 8]);
+  world.do('rename', move('d', root, 'e'));
+  t.equal(world.do('lookup', at(root, 'd')).mode, S_IFCHR);
+  t.equal(world.attr(root).nlink, 3);
+  t.equal(world.errno('rename', move('d', root, 'a', 'noreplace')), 'EEXIST');
+  t.equal(world.errno('rename', move('d', root, 'a', 'exchange')), 'EINVAL');
 });

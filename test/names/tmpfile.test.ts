@@ -37,3 +37,18 @@ inWorld('it inherits from its directory, which must be there', (t, world) => {
   world.do('rmdir', at(root, 'd'));
   t.equal(errno(dir), 'ENOENT');
 });
+
+inWorld(
+  'the umask counts where the directory has no default list, and the list where it has one',
+  (t, world) => {
+    const make = () => world.do('tmpfile', { parent: root, owner, mode: 0o666, umask: 0o027 }).mode;
+    t.equal(make(), 0o100640);
+    // Version 2; owner rw-, group r--, mask r--, others ---, with user 7 rw-.
+    const entries =
+      '0100060000000000' + '0200060007000000' + '0400040000000000' + '1000040000000000' + '2000000000000000';
+    const value = Buffer.from(`02000000${entries}`, 'hex');
+    world.do('setxattr', { ino: root, name: Buffer.from('system.posix_acl_default'), value, mode: 'any' });
+    t.equal(make(), 0o100640);
+    t.equal(world.do('tmpfile', { parent: root, owner, mode: 0o662, umask: 0o777 }).mode, 0o100640);
+  },
+);
