@@ -104,6 +104,7 @@ export const InitFlag = {
 /** INIT flags, bits 32..63, as they stand in flags2. */
 export const InitFlag2 = {
   CREATE_SUPP_GROUP: 1 << 2,
+  DIRECT_IO_ALLOW_MMAP: 1 << 4,
 } as const;
 
 /** fuse_setattr_in.valid. */

@@ -42,6 +42,8 @@ export interface Call {
   readonly ino: Ino;
   /** FUSE_SETXATTR_EXT was agreed upon. */
   readonly setxattrExtended: boolean;
+  /** Whether a handle may bypass the page cache (Agreement.directIo); it is served without otherwise. */
+  readonly directIo: boolean;
 }
 
 export type Handler = (call: Call, body: Buffer) => MaybePromise<Reply>;
@@ -131,12 +133,16 @@ function clearedAfterOpen<T>(call: Call, ino: Ino, fh: number, openFlags: number
   }
 }
 
+function allowed({ directIo }: Call, open: OpenReply): OpenReply {
+  return directIo || !open.directIo ? open : { ...open, directIo };
+}
+
 function open(call: Call, body: Buffer): MaybePromise<Reply> {
   const { flags, openFlags } = decode.decodeOpen(body);
   const opened = chain(call.operations.open(call.request, call.ino, flags), (reply: OpenReply) =>
     clearedAfterOpen(call, call.ino, reply.fh, openFlags, reply),
   );
-  return chain(opened, encode.encodeOpen);
+  return chain(opened, (reply) => encode.encodeOpen(allowed(call, reply)));
 }
 
 function create(call: Call, body: Buffer): MaybePromise<Reply> {
@@ -146,12 +152,14 @@ function create(call: Call, body: Buffer): MaybePromise<Reply> {
     if ((attr.mode & (S_ISUID | S_ISGID)) === 0) return reply;
     return clearedAfterOpen(call, attr.ino, reply.open.fh, openFlags, reply);
   });
-  return chain(created, encode.encodeCreate);
+  return chain(created, ({ entry, open }) => encode.encodeCreate({ entry, open: allowed(call, open) }));
 }
 
 function tmpfile(call: Call, body: Buffer): MaybePromise<Reply> {
   const { mode, flags, umask } = decodeTmpfile(body);
-  return chain(call.operations.tmpfile(call.request, call.ino, mode, flags, umask), encode.encodeCreate);
+  return chain(call.operations.tmpfile(call.request, call.ino, mode, flags, umask), ({ entry, open }) =>
+    encode.encodeCreate({ entry, open: allowed(call, open) }),
+  );
 }
 
 function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {

@@ -30,7 +30,7 @@ const WANTED =
   InitFlag.SETXATTR_EXT |
   InitFlag.INIT_EXT;
 
-const WANTED2 = InitFlag2.CREATE_SUPP_GROUP;
+const WANTED2 = InitFlag2.CREATE_SUPP_GROUP | InitFlag2.DIRECT_IO_ALLOW_MMAP;
 
 /** Requests that the kernel may have under way for read-ahead and asynchronous I/O (its default is 12). */
 const MAX_BACKGROUND = 64;
@@ -38,6 +38,8 @@ const MAX_BACKGROUND = 64;
 export interface Agreement {
   readonly reply: InitReply;
   readonly setxattrExtended: boolean;
+  /** What is opened past the page cache may still be mapped, and does not leave stale pages (Linux 6.6). */
+  readonly directIo: boolean;
 }
 
 /**
@@ -51,6 +53,7 @@ export function negotiate(request: InitRequest): Agreement | 'retry' | 'tooOld' 
   const flags2 = (flags & InitFlag.INIT_EXT) !== 0 ? request.flags2 & WANTED2 : 0;
   return {
     setxattrExtended: (flags & InitFlag.SETXATTR_EXT) !== 0,
+    directIo: (flags2 & InitFlag2.DIRECT_IO_ALLOW_MMAP) !== 0,
     reply: {
       minor: Math.min(request.minor, FUSE_MINOR),
       maxReadahead: Math.max(request.maxReadahead, limits.fuseIoBytes),

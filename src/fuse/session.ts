@@ -62,6 +62,7 @@ export class Session {
   readonly #debug: boolean;
   readonly #outstanding = new Map<number | bigint, FuseRequest>();
   #setxattrExtended = false;
+  #directIo = false;
   #ready = false;
 
   constructor(options: {
@@ -138,6 +139,7 @@ export class Session {
       request,
       ino: inoOf(header.nodeid, opcodeName(header.opcode)),
       setxattrExtended: this.#setxattrExtended,
+      directIo: this.#directIo,
     };
     const reply = handler(call, bodyOf(frame, header));
     if (!(reply instanceof Promise)) {
@@ -214,6 +216,7 @@ export class Session {
       return;
     }
     this.#setxattrExtended = agreement.setxattrExtended;
+    this.#directIo = agreement.directIo;
     this.#port.sendFrame(header, 0, encodeInit(agreement.reply));
     this.#ready = true;
     this.#events.onReady(agreement.reply.minor);

@@ -57,7 +57,9 @@ export class FileOperations {
 
   #opened(state: FileState, flags: number): OpenReply {
     state.opens++;
-    return { fh: this.#handles.add(new FileHandle(state, flags)), keepCache: false, directIo: false };
+    const handle = new FileHandle(state, flags);
+    // Past the page cache: through it the kernel may cut one write in two (native-notes/fuse-kernel.md).
+    return { fh: this.#handles.add(handle), keepCache: false, directIo: handle.append };
   }
 
   /** Registers the file as open, or asks for what is new when it is; with its extents when it will be read. */

@@ -48,7 +48,7 @@ export interface OpenReply {
   readonly fh: number;
   /** The kernel's pages of this file are still right: do not drop them. */
   readonly keepCache: boolean;
-  /** Bypass the page cache for this handle. */
+  /** Bypass the page cache for this handle, where that can be done without harm to mmap. */
   readonly directIo: boolean;
 }
 

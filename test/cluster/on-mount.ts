@@ -2,11 +2,20 @@
  * Programs that touch a mount: always as child processes, as some user, under a deadline that holds even when
  * the program is stuck in the kernel.
  */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 
 /** An ordinary user, who need not have an account. */
 export const ORDINARY = { uid: 1000, gid: 1000 } as const;
 export type User = { readonly uid: number; readonly gid: number };
+
+export function isInstalled(program: string): boolean {
+  try {
+    execFileSync('bash', ['-c', `command -v ${program}`], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export interface ProgramOptions {
   readonly cwd: string;

@@ -2,22 +2,12 @@
  * Real programs on a mount, as root and as an ordinary user on a mount of his own: git, tar, cp, diff,
  * sqlite3, a compiler.
  */
-import { execFileSync } from 'node:child_process';
 import t, { type Test } from 'tap';
 import { Cluster } from './cluster.js';
-import { ORDINARY, type ProgramOptions, sh } from './on-mount.js';
+import { isInstalled, ORDINARY, type ProgramOptions, sh } from './on-mount.js';
 
 const TIMEOUT_MS = 120_000;
 t.setTimeout(2 * TIMEOUT_MS);
-
-function isInstalled(program: string): boolean {
-  try {
-    execFileSync('bash', ['-c', `command -v ${program}`], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const GIT_ENV = {
   GIT_CONFIG_GLOBAL: '/dev/null',

@@ -2,9 +2,10 @@
  * One image: what one mount writes and closes, renames, removes or changes, the other sees from its next call
  * on. No waiting between the two, ever.
  */
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { Cluster, type ClusterMount } from './cluster.js';
-import { node } from './on-mount.js';
+import { isInstalled, node, sh } from './on-mount.js';
 
 const TIMEOUT_MS = 100_000;
 t.setTimeout(2 * TIMEOUT_MS);
@@ -151,6 +152,18 @@ for (const dir of [a, b]) {
 }
 `;
 
+/** Two at once on each mount, so that one's close may come in the middle of the other's write; the records then. */
+const APPEND_UNPAGED = `
+cc -o append "$SOURCE" -lpthread; : > "$A/unpaged"; jobs=()
+for letter in a b; do ./append "$A/unpaged" $letter source-$letter 100 & jobs+=($!); done
+for letter in c d; do ./append "$B/unpaged" $letter source-$letter 100 & jobs+=($!); done
+for job in "\${jobs[@]}"; do wait "$job"; done
+sort "$A/unpaged" | uniq -c | awk '{ print $1, substr($2, 1, 1), length($2) }'
+`;
+const APPEND_UNPAGED_SOURCE = fileURLToPath(
+  new URL('../../../test/fixtures/append-unpaged.c', import.meta.url),
+);
+
 const pairs: readonly [
   name: string,
   drivers: readonly ['kernel' | 'fuse-native', 'kernel' | 'fuse-native'],
@@ -188,6 +201,12 @@ for (const [name, [first, second], count] of pairs) {
     await t.test('records that four programs on both mounts append at once arrive whole', async (t) => {
       const told = '0,0,0,0 240 lines, 0 torn, all in order\n';
       t.equal(await run(APPEND_TOGETHER), told + told);
+    });
+    const skip =
+      second !== 'kernel' ? 'the driver cannot keep them in one piece' : !isInstalled('cc') && 'no cc';
+    await t.test('appends arrive whole out of memory whose pages go away', { skip }, async (t) => {
+      const options = { cwd: cluster.scratch.path, env: { ...env, SOURCE: APPEND_UNPAGED_SOURCE } };
+      t.equal(await sh(APPEND_UNPAGED, options), '100 a 19999\n100 b 19999\n100 c 19999\n100 d 19999\n');
     });
     await t.test('the cluster is healthy afterwards', async (t) => {
       t.same((await cluster.status()).problems, []);

@@ -296,6 +296,17 @@ t.test('an older kernel gets its own minor version and only what it offered', (t
   t.equal(replies[0]?.readUInt32LE(20), 31);
   t.equal(replies[0]?.readUInt32LE(28), 1 << 5);
   t.equal(replies[0]?.readUInt32LE(48), 0);
+  for (const [name, at] of [
+    ['open', 24],
+    ['create', 152],
+  ] as const) {
+    session.serve(golden.request.get(name) ?? Buffer.alloc(0));
+    t.equal(
+      replies.at(-1)?.readUInt32LE(at),
+      2,
+      `${name} keeps to the page cache, which alone can be mapped there`,
+    );
+  }
   t.end();
 });
 

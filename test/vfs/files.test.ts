@@ -126,6 +126,7 @@ t.test('appends through one mount never overwrite one another', async (t) => {
   const { attr } = await b.vfs.lookup(root, ROOT_INO, bytesOf('log'));
   const one = await b.vfs.open(root, attr.ino, 0o2001);
   const two = await b.vfs.open(root, attr.ino, 0o2001);
+  t.same([one.directIo, (await b.vfs.open(root, attr.ino, 2)).directIo], [true, false]);
   await writeFile(a.vfs, 'log', bytesOf('a longer start\n'));
   // Both as the kernel would send them with an outdated size.
   await Promise.all([
