@@ -1,11 +1,10 @@
-/** The table of POSIX checks as an ordinary user: on root's mount, and on one of his own through fusermount3. */
+/** The table of POSIX checks as an ordinary user on a mount of his own, made through fusermount3. */
 import t from 'tap';
 import { mountedTables } from './mounted-table.js';
 import { ORDINARY } from './on-mount.js';
 
 if (process.geteuid?.() === 0)
   await mountedTables(t, [
-    { name: "an ordinary user on root's mount", mount: {}, user: ORDINARY, withLarge: false },
     {
       name: 'an ordinary user on a mount of his own',
       mount: { user: ORDINARY },
