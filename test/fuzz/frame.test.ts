@@ -97,6 +97,12 @@ function checkPlain(value: unknown, depth = 0): void {
   }
 }
 
+/** Processor time of this process, which a busy machine does not stretch as it does the clock's. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /** Whether `bytes` is a frame; throws for anything but a result or a ProtocolError. */
 function decodes(bytes: Buffer): boolean {
   try {
@@ -115,9 +121,9 @@ for (const [what, make] of [
   t.test(`${what} are read or refused, with nothing but a ProtocolError`, async (t) => {
     const prng = new Prng(SEED);
     let accepted = 0;
-    const startMs = performance.now();
+    const startMs = cpuMs();
     for (let round = 0; round < ROUNDS; round++) if (decodes(make(prng))) accepted += 1;
-    const tookMs = performance.now() - startMs;
+    const tookMs = cpuMs() - startMs;
     t.ok(accepted > 0 && accepted < ROUNDS, `${accepted} of ${ROUNDS} were frames`);
     t.ok(tookMs < ROUNDS, `${Math.round(tookMs)} ms`);
   });
@@ -162,11 +168,11 @@ t.test('the worst headers take bounded time and memory', async (t) => {
     ],
   ];
   for (const [what, bytes, accepted] of worst) {
-    const startMs = performance.now();
+    const startMs = cpuMs();
     const heapBefore = process.memoryUsage().heapUsed;
     t.equal(decodes(bytes), accepted, what);
     const grownMiB = (process.memoryUsage().heapUsed - heapBefore) / 2 ** 20;
-    const tookMs = performance.now() - startMs;
+    const tookMs = cpuMs() - startMs;
     t.ok(tookMs < 2000, `${what}: ${Math.round(tookMs)} ms`);
     t.ok(grownMiB < 200, `${what}: ${Math.round(grownMiB)} MiB`);
   }
