@@ -129,7 +129,7 @@ export class MetaLink {
     const peer: MetaPeer = new Peer(transport, {
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { lockReady: () => ({}), mapChanged: () => ({}) },
+      handlers: { lockReady: () => ({}), recallLeases: () => ({}), mapChanged: () => ({}) },
       name: 'metadata server',
     });
     this.#peer = peer;

@@ -6,11 +6,13 @@
  * so that what that one had open is let go at once, and opens its own: until there is a journal, there is
  * nothing of the old session that could be continued.
  */
+
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock } from '../base/clock.js';
+import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { ChunkId, SessionId } from '../proto/ids.js';
+import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -21,9 +23,12 @@ import { ChunkReader } from './chunk-reader.js';
 import { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
 import { ChunkIds } from './id-ranges.js';
+import { type HeldLease, LeaseCache } from './lease-cache.js';
 import type { InterruptSource } from './link-call.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import { ReplicaReader } from './replica-reader.js';
+
+const log = makeLog('client');
 
 export interface FilesystemOptions {
   readonly metaUrl: string;
@@ -45,6 +50,7 @@ export interface FilesystemOptions {
 
 /** Everything below `Filesystem`, made once the first session is open. */
 interface Parts {
+  readonly leases: LeaseCache;
   readonly link: MetadataLink;
   readonly links: ChunkLinks;
   readonly writer: ChunkWriter;
@@ -59,6 +65,10 @@ export class Filesystem {
   readonly reader: ChunkReader;
   readonly #link: MetadataLink;
   readonly #links: ChunkLinks;
+  /** What is remembered, and answered, without asking the server. */
+  readonly leases: LeaseCache;
+  /** Makes the kernel forget these inodes; undefined: it remembers nothing. */
+  onForget: ((inodes: readonly Ino[]) => Promise<void>) | undefined;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
@@ -75,6 +85,7 @@ export class Filesystem {
     this.reader = parts.reader;
     this.#link = parts.link;
     this.#links = parts.links;
+    this.leases = parts.leases;
   }
 
   /** Rises when a session was lost: the server no longer has anything open for this mount. */
@@ -108,12 +119,48 @@ export class Filesystem {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    return this.#link.call(method, args, options);
+    let known: ReplyOf<MetaMethods[K]> | undefined;
+    try {
+      known = this.leases.answer(method, args);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (known !== undefined) return Promise.resolve(known);
+    const { onLate } = options;
+    const late = (reply: ReplyOf<MetaMethods[K]>): void => {
+      this.leases.learn(method, args, reply);
+      onLate?.(reply);
+    };
+    return this.#link.call(method, args, { ...options, onLate: late }).then(
+      (reply) => {
+        this.leases.learn(method, args, reply);
+        return reply;
+      },
+      (error: unknown) => {
+        this.leases.learnFailure(method, args, error);
+        throw error;
+      },
+    );
   }
 
   /** The server has given `attr` its times: this mount's own times come after them. */
   seen(attr: { readonly ctime: { readonly sec: number; readonly nsec: number } }): void {
     this.#link.serverClock.seen(attr.ctime);
+  }
+
+  /** Forgets what is recalled, makes the kernel forget it, and gives it back. Never fails. */
+  async recalled(leases: readonly HeldLease[]): Promise<void> {
+    // Replies that came before the recall are being taken in this turn.
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    const { connections } = this;
+    const inodes = this.leases.recalled(leases).map(({ ino }) => ino);
+    try {
+      await this.onForget?.(inodes);
+      if (connections === this.connections) await this.#link.call('returnLeases', { leases: [...leases] });
+    } catch (error) {
+      // They are void once this mount has been silent or has reconnected; nothing is answered from them.
+      log.warn('leases could not be given back', { inodes: leases.length, error });
+    }
   }
 
   /** Ends the session and all connections. What is not committed by then is lost: flush first. */
@@ -152,6 +199,11 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
       filesystem?.onSessionLost?.();
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
+    onRecall: (recalled) => void filesystem?.recalled(recalled),
+    beforeSession: async () => {
+      const inodes = parts?.leases.clear() ?? [];
+      await filesystem?.onForget?.(inodes);
+    },
     onConnected: () => filesystem?.onConnected?.(),
   });
   await link.start();
@@ -172,6 +224,15 @@ function makeParts(
   const ids = new ChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
   const abandoned = new AbandonedChunks((chunks) => link.call('abandonChunks', { chunks }, untilAnswered));
   const refreshMap = (): void => link.refreshMap();
+  const leases = new LeaseCache({
+    trustedMs: () => link.leasesTrustedMs,
+    maxLeases: limits.leasesCached,
+    giveBack: (dropped) => {
+      link.call('returnLeases', { leases: [...dropped] }).catch((error: unknown) => {
+        log.warn('leases could not be given back', { inodes: dropped.length, error });
+      });
+    },
+  });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
   const writer = new ChunkWriter({
@@ -183,7 +244,11 @@ function makeParts(
     timeoutMs,
     dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
     refreshMap,
-    commit: (args) => link.call('commit', args, untilAnswered),
+    commit: async (args) => {
+      const reply = await link.call('commit', args, untilAnswered);
+      leases.learn('commit', args, reply);
+      return reply;
+    },
     sync: async (request: InterruptSource | undefined) => {
       await link.call('sync', {}, { request });
     },
@@ -195,6 +260,7 @@ function makeParts(
     abandoned.clear();
     reader.clear();
     writer.sessionLost();
+    leases.clear();
   };
-  return { link, links, writer, reader, view, forgetSession };
+  return { link, links, writer, reader, leases, view, forgetSession };
 }

@@ -20,7 +20,7 @@ import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
-import type { SessionId } from '../proto/ids.js';
+import type { Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaCallbacks } from '../proto/meta-methods.js';
 import { type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
@@ -54,6 +54,10 @@ export interface MetadataLinkOptions {
   readonly onSessionLost: () => void;
   /** It is the turn of these lock requests. */
   readonly onLockReady?: (waits: readonly number[]) => void;
+  /** Leases are asked back; `returnLeases` answers. */
+  readonly onRecall?: (leases: readonly { ino: Ino; epoch: number }[]) => void;
+  /** Before a session goes on over a new connection: leases of the last one will be void. */
+  readonly beforeSession?: () => Promise<void>;
   /** A connection with an open session is there; what it forgot with the last one has to be said again. */
   readonly onConnected?: () => void;
 }
@@ -82,6 +86,8 @@ export class MetadataLink {
   /** The present connection, once its session is open. */
   #peer: MetadataPeer | undefined;
   #validUntilMs = 0;
+  #leasesUntilMs = 0;
+  #leaseTtlMs = 0;
   #mapEpoch = 0;
   #lastFailure: unknown;
   #isClosed = false;
@@ -100,6 +106,11 @@ export class MetadataLink {
   /** Whether the server still keeps its promises to this session, as far as this side can know. */
   get isValid(): boolean {
     return this.#clock.monotonicMs() < this.#validUntilMs;
+  }
+
+  /** How much longer leases of the present connection can be trusted; not above 0: they cannot. */
+  get leasesTrustedMs(): number {
+    return this.#peer === undefined ? 0 : this.#leasesUntilMs - this.#clock.monotonicMs();
   }
 
   get isUp(): boolean {
@@ -228,6 +239,10 @@ export class MetadataLink {
         this.#options.onLockReady?.(waits);
         return {};
       },
+      recallLeases: ({ leases }) => {
+        this.#options.onRecall?.(leases);
+        return {};
+      },
     };
     const peer = new Peer(transport, {
       remote: metaMethods,
@@ -243,6 +258,7 @@ export class MetadataLink {
       };
     });
     try {
+      await this.#options.beforeSession?.();
       const opened = await this.#keeper.open(peer, () => this.#loseSession());
       if (this.#isClosed) throw new ProtocolError('disconnected', 'unmounted');
       this.#up(peer, opened);
@@ -258,6 +274,8 @@ export class MetadataLink {
     this.connections++;
     this.session = opened.session;
     this.#validUntilMs = opened.sentAtMs + opened.ttlMs;
+    this.#leaseTtlMs = opened.leaseTtlMs - limits.leaseMarginMs;
+    this.#leasesUntilMs = opened.sentAtMs + this.#leaseTtlMs;
     this.serverClock.observe(opened.now, this.#clock.monotonicMs() - opened.sentAtMs);
     this.#mapEpoch = 0;
     this.#takeMap(opened.map);
@@ -307,6 +325,7 @@ export class MetadataLink {
         { timeoutMs: ttlMs / 2 },
       );
       this.#validUntilMs = Math.max(this.#validUntilMs, sentAtMs + ttlMs);
+      this.#leasesUntilMs = Math.max(this.#leasesUntilMs, sentAtMs + this.#leaseTtlMs);
       this.serverClock.observe(reply.now, this.#clock.monotonicMs() - sentAtMs);
       if (reply.mapEpoch > this.#mapEpoch) this.refreshMap();
     } catch (error) {

@@ -40,6 +40,7 @@ export interface OpenedSession {
   readonly session: Identity['session'];
   readonly token: Identity['token'];
   readonly ttlMs: number;
+  readonly leaseTtlMs: number;
   readonly now: Timespec;
   readonly map: ClusterMap;
   /** Monotonic time at which the request that opened it was sent. */
@@ -112,7 +113,7 @@ export class SessionKeeper {
   ): Promise<OpenedSession> {
     const { host, pid, mountpoint, clock } = this.#options;
     const sentAtMs = clock.monotonicMs();
-    const args = { host, pid, mountpoint, ...(resume === undefined ? {} : { resume }) };
+    const args = { host, pid, mountpoint, leases: true, ...(resume === undefined ? {} : { resume }) };
     const reply = await peer.call('openSession', args, { timeoutMs: limits.connectTimeoutMs });
     this.#clusterId ??= reply.map.clusterId;
     if (this.#clusterId !== reply.map.clusterId) {

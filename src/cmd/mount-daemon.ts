@@ -63,6 +63,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
     const vfs = new Vfs(filesystem, { kernelForgets: settings.driver === 'kernel' });
     try {
       const mounted = await driver(vfs, driverOptions(plan));
+      vfs.mounted(mounted.notifier);
       log.info('mounted', { mountpoint, metaUrl, driver: settings.driver });
       await reportReady({});
       await untilUnmounted(mounted, termination, mountpoint);

@@ -17,7 +17,7 @@ export async function fetchStatus(
       name: 'observer',
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { lockReady: () => ({}), mapChanged: () => ({}) },
+      handlers: { lockReady: () => ({}), recallLeases: () => ({}), mapChanged: () => ({}) },
     });
     try {
       return await peer.call('status', {}, { timeoutMs });

@@ -75,6 +75,8 @@ export class Lessor {
   readonly #inodes = new Map<Ino, InodeLeases>();
   readonly #parked = new Map<Ticket, Parked>();
   readonly #ofSession = new Map<SessionId, Set<Ino>>();
+  /** Epochs that were recalled and are still in force, oldest recall first, and when that was. */
+  readonly #recalls = new Map<SessionId, Map<number, number>>();
   #nextEpoch: number;
   #nextTicket = 1;
 
@@ -121,6 +123,9 @@ export class Lessor {
       isAgain && inode.backoffMs > 0 ? Math.min(2 * inode.backoffMs, maxBackoffMs) : backoffMs;
     inode.quietUntilMs = nowMs + inode.backoffMs;
     grant.recalled = recall.keep;
+    const recalls = this.#recalls.get(recall.session) ?? new Map<number, number>();
+    if (!recalls.has(recall.epoch)) recalls.set(recall.epoch, nowMs);
+    this.#recalls.set(recall.session, recalls);
     return true;
   }
 
@@ -171,14 +176,16 @@ export class Lessor {
     else {
       grant.lease = { ...grant.lease, mode: 'shared' };
       // Asked for more meanwhile: that recall is still under way.
-      if (grant.recalled === 'shared') grant.recalled = undefined;
+      if (grant.recalled === 'shared') {
+        grant.recalled = undefined;
+        this.#answered(grant.lease);
+      }
     }
     return this.#ready(inode);
   }
 
-  /** Whatever a session held is void. Answers the operations that may try again; its own are unparked. */
+  /** Whatever a session held is void. Answers the operations that may try again; its own stay parked. */
   endSession(session: SessionId): Ticket[] {
-    for (const [ticket, parked] of this.#parked) if (parked.session === session) this.unpark(ticket);
     const ready = new Set<Ticket>();
     for (const ino of [...(this.#ofSession.get(session) ?? [])]) {
       const inode = this.#inodes.get(ino);
@@ -190,8 +197,10 @@ export class Lessor {
     return [...ready];
   }
 
-  #end(inode: InodeLeases, { session, ino }: Lease): void {
+  #end(inode: InodeLeases, lease: Lease): void {
+    const { session, ino } = lease;
     inode.grants.delete(session);
+    this.#answered(lease);
     const inodes = this.#ofSession.get(session);
     inodes?.delete(ino);
     if (inodes?.size === 0) this.#ofSession.delete(session);
@@ -202,6 +211,18 @@ export class Lessor {
       const parked = this.#parked.get(ticket);
       return parked !== undefined && this.inTheWay(parked.session, parked).length === 0;
     });
+  }
+
+  #answered({ session, epoch }: Lease): void {
+    const recalls = this.#recalls.get(session);
+    recalls?.delete(epoch);
+    if (recalls?.size === 0) this.#recalls.delete(session);
+  }
+
+  /** When the oldest recall was sent that a session has not answered; undefined: it has answered all. */
+  recalledAtMs(session: SessionId): number | undefined {
+    for (const at of this.#recalls.get(session)?.values() ?? []) return at;
+    return undefined;
   }
 
   leaseOf(session: SessionId, ino: Ino): Lease | undefined {
@@ -243,6 +264,10 @@ export class Lessor {
         assert(recalled !== 'shared' || lease.mode === 'exclusive', 'only what is exclusive can be weakened');
       }
       for (const ticket of parked) assert(this.#parked.has(ticket), 'who is parked has a ticket');
+    }
+    for (const [session, recalls] of this.#recalls) {
+      const held = new Set(this.leasesOf(session).map((lease) => lease.epoch));
+      for (const epoch of recalls.keys()) assert(held.has(epoch), 'what is recalled is held');
     }
     const known = [...this.#ofSession.values()].reduce((sum, inodes) => sum + inodes.size, 0);
     assert(known === count, 'leases are counted once');

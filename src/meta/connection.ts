@@ -3,7 +3,7 @@
  * registered), or an observer's (neither). A connection that is one never becomes the other.
  */
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { FencingToken, ServerId, SessionId } from '../proto/ids.js';
+import type { FencingToken, Ino, ServerId, SessionId } from '../proto/ids.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 
 /** Which session a connection acts for, and under which of its tokens. */
@@ -21,6 +21,8 @@ export interface RemoteEnd {
   sendMap(map: ClusterMap): Promise<void>;
   /** As sendMap, for the numbers of lock requests whose turn it is. */
   sendLockReady(waits: number[]): Promise<void>;
+  /** As sendMap, for leases that others wait for. */
+  sendRecall(leases: { ino: Ino; epoch: number }[]): Promise<void>;
 }
 
 export class Connection {

@@ -18,6 +18,7 @@ import type { Task } from '../proto/meta-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import type { Cluster } from './cluster.js';
 import type { GroupCommit, MetaRequest } from './group-commit.js';
+import type { Leases } from './leases.js';
 import type { Locks } from './locks.js';
 import { SERVER_SESSION, type Session, type Sessions } from './sessions.js';
 import type { MetaStore } from './store.js';
@@ -32,6 +33,7 @@ export interface HousekeepingParts {
   readonly cluster: Cluster;
   readonly tasks: Tasks;
   readonly locks: Locks;
+  readonly leases: Leases;
   readonly clock: Clock;
 }
 
@@ -175,7 +177,8 @@ export class Housekeeping {
   }
 
   async #release(session: Session): Promise<void> {
-    const { store, sessions, tasks, locks, cluster, clock } = this.#parts;
+    const { store, sessions, tasks, locks, leases, cluster, clock } = this.#parts;
+    leases.forget(session.id);
     // First, because others wait for them.
     await this.#submit({
       writes: true,

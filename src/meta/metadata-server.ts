@@ -7,6 +7,7 @@
 import { type Clock, systemClock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import { FsError } from '../proto/errno.js';
+import { limits } from '../proto/limits.js';
 import { type MetaCallbacks, type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { Peer } from '../rpc/peer.js';
@@ -15,6 +16,7 @@ import { Cluster } from './cluster.js';
 import { Connection, type RemoteEnd } from './connection.js';
 import { GroupCommit } from './group-commit.js';
 import { Housekeeping } from './housekeeping.js';
+import { Leases } from './leases.js';
 import { Locks } from './locks.js';
 import { MapPush } from './map-push.js';
 import { Mutations } from './mutations.js';
@@ -46,6 +48,8 @@ export class MetadataServer {
     const cluster = new Cluster(store, clock);
     const tasks = new Tasks(store, clock);
     const locks = new Locks(store);
+    const leases = new Leases(clock, sessions);
+    sessions.onBound = (session) => leases.forget(session);
     this.#parts = {
       store,
       clock,
@@ -54,8 +58,9 @@ export class MetadataServer {
       cluster,
       tasks,
       locks,
+      leases,
       mutations: new Mutations(store, sessions),
-      housekeeping: new Housekeeping({ store, commit, sessions, cluster, tasks, locks, clock }),
+      housekeeping: new Housekeeping({ store, commit, sessions, cluster, tasks, locks, leases, clock }),
       startedAt: clock.now(),
     };
     this.#push = new MapPush(this.#connections, () => cluster.map(), clock);
@@ -97,6 +102,7 @@ export class MetadataServer {
   /** Throws InvariantError when what memory keeps contradicts the store; for tests. */
   checkInvariants(): void {
     this.#parts.locks.checkInvariants();
+    this.#parts.leases.checkInvariants();
   }
 
   /** Answers what has been asked, refuses the rest, and leaves everything on disk. */
@@ -106,8 +112,9 @@ export class MetadataServer {
   }
 
   async #stop(): Promise<void> {
-    const { housekeeping, commit, store } = this.#parts;
+    const { housekeeping, commit, store, leases } = this.#parts;
     housekeeping.stop();
+    leases.stop();
     this.#push.stop();
     await commit.stop();
     for (const connection of [...this.#connections]) connection.end.close('the metadata server is stopping');
@@ -130,6 +137,10 @@ function remoteEnd(peer: () => Peer<MetaCallbacks, MetaMethods>): RemoteEnd {
     },
     sendLockReady: async (waits) => {
       await peer().call('lockReady', { waits });
+    },
+    sendRecall: async (leases) => {
+      for (let at = 0; at < leases.length; at += limits.leasesPerMessage)
+        await peer().call('recallLeases', { leases: leases.slice(at, at + limits.leasesPerMessage) });
     },
   };
 }

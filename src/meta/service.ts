@@ -7,7 +7,8 @@ import type { Clock } from '../base/clock.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
 import { runSync } from '../names/operation.js';
 import { FsError } from '../proto/errno.js';
-import { asChunkId, type ChunkId } from '../proto/ids.js';
+import { asChunkId, type ChunkId, type Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
@@ -16,8 +17,10 @@ import type { Cluster } from './cluster.js';
 import type { Connection } from './connection.js';
 import type { GroupCommit } from './group-commit.js';
 import type { Housekeeping } from './housekeeping.js';
+import { type Leases, markLeases } from './leases.js';
 import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
+import { attrsOf } from './reply-attrs.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
 import type { MetaStore } from './store.js';
@@ -33,6 +36,7 @@ export interface MetaParts {
   readonly cluster: Cluster;
   readonly tasks: Tasks;
   readonly locks: Locks;
+  readonly leases: Leases;
   readonly housekeeping: Housekeeping;
   readonly startedAt: ReturnType<Clock['now']>;
 }
@@ -49,6 +53,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     ...sessionHandlers(parts, connection),
     ...clusterHandlers(parts, connection),
     ...lockHandlers(parts, connection),
+    ...leaseHandlers(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),
@@ -87,23 +92,30 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
 
 /** The three ways in which a method reaches the store. */
 function runners(parts: MetaParts, connection: Connection) {
-  const { store, commit, sessions, mutations, clock } = parts;
+  const { store, commit, sessions, mutations, leases, clock } = parts;
   const mutation = async <K extends keyof MetaMethods>(
     method: K,
     context: CallContext,
     durable: boolean,
     rules: Rules<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> => {
-    const done = await commit.submit(
-      connection,
-      mutations.request(method, connection, context, { durable, rules }),
-    );
+    const request = mutations.request(method, connection, context, { durable, rules });
+    const done = await leases.settled(() => commit.submit(connection, request));
     return unwrap(done.settled);
   };
   const named =
     <K extends NamespaceMethod>(method: K): Handler<K> =>
-    (args, context) =>
-      mutation(method, context, false, (session) => namespaceEffect(parts, method, args, session));
+    async (args, context) => {
+      let granted: ReadonlyMap<Ino, number> = new Map();
+      const reply = await mutation(method, context, false, (session) => {
+        const effect = namespaceEffect(parts, method, args, session);
+        granted = leases.grant(session, attrsOf(method, effect.reply));
+        return effect;
+      });
+      // Not before: a reply that is kept, and sent again later, must not say what has been void since.
+      markLeases(attrsOf(method, reply), granted);
+      return reply;
+    };
   const read =
     <K extends NamespaceMethod>(method: K): Handler<K> =>
     (args, context) =>
@@ -115,6 +127,8 @@ function runners(parts: MetaParts, connection: Connection) {
           if (context.aborted) throw new ProtocolError('cancelled', method);
           const operation = namespace[method](contextOf(session, clock.now()), args);
           const { reply } = runSync(operation, (row) => store.answer(row));
+          const attrs = attrsOf(method, reply);
+          markLeases(attrs, leases.grant(session, attrs));
           return () => reply;
         },
       });
@@ -122,13 +136,14 @@ function runners(parts: MetaParts, connection: Connection) {
 }
 
 function namespaceEffect<K extends NamespaceMethod>(
-  { store, clock }: MetaParts,
+  { store, leases, clock }: MetaParts,
   method: K,
   args: ArgsOf<MetaMethods[K]>,
   session: Session,
 ): ReturnType<Rules<ReplyOf<MetaMethods[K]>>> {
   const operation = namespace[method](contextOf(session, clock.now()), args);
   const { reply, changes } = runSync(operation, (row) => store.answer(row));
+  leases.check(session.id, changes);
   return { reply, apply: () => store.apply(changes) };
 }
 
@@ -196,7 +211,13 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
       const request =
         resume === undefined ? sessions.open(connection, mount) : sessions.resume(connection, mount, resume);
       const binding = await commit.submit(connection, request);
-      return { ...binding, ttlMs: sessions.ttlMs, now: clock.now(), map: cluster.map() };
+      return {
+        ...binding,
+        ttlMs: sessions.ttlMs,
+        leaseTtlMs: limits.leaseTtlMs,
+        now: clock.now(),
+        map: cluster.map(),
+      };
     },
     heartbeat: async ({ finishedBelow }) => {
       const session = sessions.live(connection);
@@ -220,6 +241,19 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         },
       }),
     statfs: async () => statfs(parts),
+  };
+}
+
+/** What a mount says of its leases takes effect at once. */
+function leaseHandlers(
+  { sessions, leases }: MetaParts,
+  connection: Connection,
+): { returnLeases: Handler<'returnLeases'> } {
+  return {
+    returnLeases: async ({ leases: returned }) => {
+      leases.returned(sessions.live(connection), returned);
+      return {};
+    },
   };
 }
 

@@ -30,6 +30,10 @@ export interface Session {
   readonly id: SessionId;
   row: SessionRow;
   expiresAtMs: number;
+  /** When the last heartbeat came, or the connection was made. */
+  renewedAtMs: number;
+  /** The mount on its connection answers recalls. */
+  takesLeases: boolean;
   connection: Connection | undefined;
   /** Ascending, adjoining ones joined. */
   readonly ranges: ChunkRange[];
@@ -49,6 +53,7 @@ export interface MountInfo {
   readonly host: string;
   readonly pid: number;
   readonly mountpoint: string;
+  readonly leases?: boolean;
 }
 
 export class Sessions {
@@ -71,8 +76,15 @@ export class Sessions {
     }
   }
 
+  /** A session has begun on a connection. */
+  onBound: (session: SessionId) => void = () => {};
+
   get ttlMs(): number {
     return this.#ttlMs;
+  }
+
+  find(id: SessionId): Session | undefined {
+    return this.#sessions.get(id);
   }
 
   /** Every session, ending ones included. */
@@ -85,6 +97,8 @@ export class Sessions {
       id: row.id,
       row,
       expiresAtMs: this.#clock.monotonicMs() + this.#ttlMs,
+      renewedAtMs: this.#clock.monotonicMs(),
+      takesLeases: false,
       connection,
       ranges: [],
       keptCount: 0,
@@ -135,7 +149,7 @@ export class Sessions {
         const { host, pid, mountpoint } = mount;
         const row = { id: session, token, confirmedToken: 0, host, pid, mountpoint, finishedBelow: 0 };
         this.#add(row, undefined);
-        this.#bind(connection, { session, token });
+        this.#bind(connection, { session, token }, mount);
       },
     };
   }
@@ -181,16 +195,18 @@ export class Sessions {
         const session = this.#sessions.get(binding.session);
         if (session === undefined) return;
         session.row = { ...session.row, ...mountOnly(mount), token: binding.token };
-        this.#bind(connection, binding);
+        this.#bind(connection, binding, mount);
       },
     };
   }
 
-  #bind(connection: Connection, binding: Binding): void {
+  #bind(connection: Connection, binding: Binding, { leases = false }: MountInfo): void {
     const session = this.#sessions.get(binding.session);
     if (session === undefined) return;
     const before = session.connection;
     connection.bindSession(binding);
+    session.takesLeases = leases;
+    this.onBound(session.id);
     session.connection = connection.end.closed ? undefined : connection;
     this.renew(session);
     if (before !== undefined && before !== connection)
@@ -199,7 +215,8 @@ export class Sessions {
 
   /** A heartbeat has come. */
   renew(session: Session): void {
-    session.expiresAtMs = this.#clock.monotonicMs() + this.#ttlMs;
+    session.renewedAtMs = this.#clock.monotonicMs();
+    session.expiresAtMs = session.renewedAtMs + this.#ttlMs;
   }
 
   /** The connection is gone; its session goes on until it expires. */

@@ -128,3 +128,11 @@ export function attrOf(row: InodeRow): Attr {
   const { parent: _parent, target: _target, ...attr } = row;
   return attr;
 }
+
+/** The inodes whose rows are among these changes. */
+export function changedInodes(changes: readonly RowChange[]): Ino[] {
+  return changes.flatMap((change) => {
+    if ('put' in change) return change.put === 'inode' ? [change.row.ino] : [];
+    return 'delete' in change && change.delete === 'inode' ? [change.ino] : [];
+  });
+}

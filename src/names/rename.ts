@@ -10,6 +10,7 @@ import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { checkName, existingDentry, isDots, locate, type Place, slotOf } from './dentry.js';
 import {
   changed,
+  changedInodes,
   entriesChanged,
   existingDirectory,
   growableDirectory,
@@ -174,7 +175,8 @@ function outcome(move: Move, moved: Moved): Outcome<Reply> {
           entriesChanged(from, context.now, moved.fromSubdirs),
           entriesChanged(to, context.now, moved.toSubdirs),
         ];
-  return { reply: moved.held ?? {}, changes: [...moved.changes, ...parents.map(putInode)] };
+  const reply = { ...moved.held, changed: changedInodes(moved.changes) };
+  return { reply, changes: [...moved.changes, ...parents.map(putInode)] };
 }
 
 /** Whether directory `ino` is `ancestor` or lies under it. **Errors:** EINVAL beyond MAX_DEPTH. */

@@ -7,7 +7,7 @@ import type { Ino } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { checkName, existingDentry, isDotDot, isDots } from './dentry.js';
-import { entriesChanged, existingDirectory, inodeOf, putInode } from './inode.js';
+import { changedInodes, entriesChanged, existingDirectory, inodeOf, putInode } from './inode.js';
 import { ask, type Operation, type OperationContext, type Reading } from './operation.js';
 import { loseName } from './orphan.js';
 import type { DentryRow, RowChange } from './rows.js';
@@ -24,7 +24,7 @@ export function* unlink(
   if (isDir(dentry.kind)) throw new FsError('EISDIR', 'unlink');
   const lost = yield* loseName(context, yield* inodeOf(dentry), args.hold);
   return {
-    reply: lost.held,
+    reply: { ...lost.held, changed: changedInodes(lost.changes) },
     changes: [deleteDentry(dentry), ...lost.changes, putInode(entriesChanged(directory, context.now))],
   };
 }
@@ -45,7 +45,7 @@ export function* rmdir(
   if (!(yield* isEmpty(dentry.ino))) throw new FsError('ENOTEMPTY', 'rmdir');
   const lost = yield* loseName(context, yield* inodeOf(dentry), args.hold);
   return {
-    reply: lost.held,
+    reply: { ...lost.held, changed: changedInodes(lost.changes) },
     changes: [deleteDentry(dentry), ...lost.changes, putInode(entriesChanged(directory, context.now, -1))],
   };
 }

@@ -41,6 +41,8 @@ export const tAttr = Type.Object({
   crtime: tTimespec,
   /** Rises with every change of the inode, its extents or its xattrs. */
   version: tCount,
+  /** In a reply to a mount: the epoch of its shared lease on this inode; absent: it has none. */
+  lease: Type.Optional(tCount),
 });
 
 export type Attr = Static<typeof tAttr>;

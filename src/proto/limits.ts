@@ -84,7 +84,18 @@ export const limits = {
   replicas: 16,
   /** Default life of a session without a heartbeat, and how often the mount renews it. */
   sessionTtlMs: 30_000,
-  heartbeatMs: 5_000,
+  heartbeatMs: 3_000,
+  /** How long a session's leases go on without a heartbeat: how long others wait for a mount that is gone. */
+  leaseTtlMs: 10_000,
+  /** How much less of it the mount trusts: clocks of two machines run at different speeds. */
+  leaseMarginMs: 500,
+  leasesPerSession: 1_000_000,
+  leasesPerMessage: 4096,
+  /** What a mount keeps; a sixteenth of it is given back in one message. */
+  leasesCached: 65_536,
+  /** How long an inode goes without leases after a recall, at first and at most. */
+  leaseBackoffMs: 100,
+  leaseBackoffMaxMs: 10_000,
   /** A chunk server silent for this long is `down`. */
   serverDownMs: 8_000,
   serverHeartbeatMs: 2_000,
@@ -199,6 +210,10 @@ assert(
   'the tasks of a heartbeat fit a header',
 );
 assert(limits.taskLeaseMs > 3 * limits.serverHeartbeatMs, 'a lease outlives lost heartbeats');
+assert(
+  limits.heartbeatMs * 3 <= limits.leaseTtlMs - limits.leaseMarginMs,
+  'leases outlive two lost heartbeats',
+);
 assert(limits.heartbeatMs * 3 <= limits.sessionTtlMs, 'two heartbeats may be lost before a session dies');
 assert(
   limits.serverHeartbeatMs * 3 <= limits.serverDownMs,

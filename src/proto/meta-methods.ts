@@ -8,6 +8,7 @@
 import { type Static, Type } from '@sinclair/typebox';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
+import { leaseCallbacks, leaseMethods } from './lease-methods.js';
 import { limits } from './limits.js';
 import { lockCallbacks, lockMethods } from './lock-methods.js';
 import { method } from './method.js';
@@ -166,7 +167,8 @@ const tEntryArgs = Type.Object({ parent: tIno, name: tName });
  */
 const tHold = Type.Optional(Type.Boolean());
 const tRemoveArgs = Type.Object({ parent: tIno, name: tName, hold: tHold });
-const tRemoved = Type.Object({ held: Type.Optional(tIno) });
+/** `changed`: inodes whose attributes are others now, besides those of the directories. */
+const tRemoved = Type.Object({ held: Type.Optional(tIno), changed: Type.Optional(Type.Array(tIno)) });
 const tInoArgs = Type.Object({ ino: tIno });
 
 export const metaMethods = {
@@ -182,11 +184,15 @@ export const metaMethods = {
       pid: tCount,
       mountpoint: tLabel,
       resume: Type.Optional(Type.Object({ session: tSessionId, token: tFencingToken })),
+      /** The mount answers recalls: it may be given leases. */
+      leases: Type.Optional(Type.Boolean()),
     }),
     reply: Type.Object({
       session: tSessionId,
       token: tFencingToken,
       ttlMs: tCount,
+      /** How long leases go on after a heartbeat was sent. */
+      leaseTtlMs: tCount,
       now: tTimespec,
       map: tClusterMap,
     }),
@@ -346,6 +352,7 @@ export const metaMethods = {
   // Locks
 
   ...lockMethods,
+  ...leaseMethods,
 
   // Extended attributes
 
@@ -483,6 +490,7 @@ export const metaCallbacks = {
   /** The cluster map has changed. */
   mapChanged: method('control', { args: tClusterMap, reply: tNothing }),
   ...lockCallbacks,
+  ...leaseCallbacks,
 } as const;
 
 export type MetaCallbacks = typeof metaCallbacks;

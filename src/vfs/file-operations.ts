@@ -120,7 +120,7 @@ export class FileOperations {
       if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
       if (truncate && !created) state.pending.truncate(0);
       const known = state.changed(attr, fs.connections, truncate);
-      return { entry: this.#mount.entry(known), open: this.#opened(state, flags) };
+      return { entry: this.#mount.entry(known, node.parent), open: this.#opened(state, flags) };
     } finally {
       state.opening--;
       if (state.opens === 0) opens.close(state);

@@ -11,7 +11,7 @@ import { FileTable } from './file-table.js';
 import { KernelReferences } from './kernel-references.js';
 import { LockOperations } from './lock-operations.js';
 import { OpenInodes } from './open-inodes.js';
-import type { AttrReply, Entry } from './operations.js';
+import type { AttrReply, Entry, Notifier } from './operations.js';
 
 export class MountContext {
   readonly fs: Filesystem;
@@ -20,6 +20,8 @@ export class MountContext {
   /** Undefined when the driver does not say what its kernel refers to. */
   readonly references: KernelReferences | undefined;
   readonly locks: LockOperations;
+
+  #notifier: Notifier | undefined;
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean }) {
     this.fs = fs;
@@ -44,9 +46,9 @@ export class MountContext {
   }
 
   /** What a reply gives the kernel, which refers to the inode from then on until it forgets it. */
-  entry(attr: Attr): Entry {
+  entry(attr: Attr, parent?: Ino): Entry {
     this.references?.add(attr.ino);
-    return this.description(attr);
+    return this.description(attr, parent);
   }
 
   /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
@@ -57,14 +59,39 @@ export class MountContext {
     else await this.references.removing(call);
   }
 
-  /** Nothing may be remembered by the kernel without asking: there are no leases yet. */
-  description(attr: Attr): Entry {
-    return { attr: this.learn(attr), entryTimeoutMs: 0, attrTimeoutMs: 0 };
+  /**
+   * The kernel may remember a name for as long as the directory's lease lasts. It may remember attributes only
+   * from a reply to a request about that very inode: an inode that is being made in the kernel while its lease
+   * is recalled could not be told to forget them.
+   */
+  description(attr: Attr, parent?: Ino): Entry {
+    const entryTimeoutMs = parent === undefined ? 0 : this.rememberedForMs(parent);
+    return { attr: this.learn(attr), entryTimeoutMs, attrTimeoutMs: 0 };
   }
 
   attrReply(attr: Attr): AttrReply {
-    return { attr, attrTimeoutMs: 0 };
+    const pending = this.files.get(attr.ino)?.pending;
+    const isFinal = pending === undefined || pending.isClean;
+    return { attr, attrTimeoutMs: isFinal ? this.rememberedForMs(attr.ino) : 0 };
   }
+
+  /** For how long the kernel may answer alone what an inode's lease covers. */
+  rememberedForMs(ino: Ino): number {
+    return this.#notifier === undefined ? 0 : this.fs.leases.heldForMs(ino);
+  }
+
+  /** The kernel can be made to forget from now on. */
+  set notifier(notifier: Notifier | undefined) {
+    this.#notifier = notifier;
+    this.fs.onForget = notifier === undefined ? undefined : (inodes) => forget(notifier, inodes);
+  }
+}
+
+/** Names all at once, without a lock; attributes without pages: those go when attributes are asked for again. */
+async function forget(notifier: Notifier, inodes: readonly Ino[]): Promise<void> {
+  if (inodes.length === 0) return;
+  await notifier.incrementEpoch();
+  await Promise.all(inodes.map((ino) => notifier.invalidateInode(ino, -1, 0)));
 }
 
 export const isFsError = (error: unknown, code: ErrnoName): boolean =>

@@ -28,40 +28,46 @@ export class NameOperations {
   /** `.` and `..` are the server's to answer. **Errors:** as `lookup` in the table. */
   async lookup(request: Request, parent: Ino, name: Uint8Array): Promise<Entry> {
     checkName(name, 'lookup');
-    return this.#mount.entry(await this.#mount.fs.call('lookup', { parent, name }, { request }));
+    return this.#mount.entry(await this.#mount.fs.call('lookup', { parent, name }, { request }), parent);
   }
 
   async mknod(request: Request, node: NewNode & { rdev: number }): Promise<Entry> {
     const args = { ...node, owner: ownerOf(request) };
-    return await this.#created('mknod', node.name, () => this.#mount.fs.call('mknod', args, { request }));
+    return await this.#created('mknod', node, () => this.#mount.fs.call('mknod', args, { request }));
   }
 
   async mkdir(request: Request, node: NewNode): Promise<Entry> {
     const args = { ...node, owner: ownerOf(request) };
-    return await this.#created('mkdir', node.name, () => this.#mount.fs.call('mkdir', args, { request }));
+    return await this.#created('mkdir', node, () => this.#mount.fs.call('mkdir', args, { request }));
   }
 
   async symlink(request: Request, parent: Ino, name: Uint8Array, target: Uint8Array): Promise<Entry> {
     if (target.length >= limits.pathBytes) throw new FsError('ENAMETOOLONG', 'symlink');
     const args = { parent, name, owner: ownerOf(request), target };
-    return await this.#created('symlink', name, () => this.#mount.fs.call('symlink', args, { request }));
+    return await this.#created('symlink', { parent, name }, () =>
+      this.#mount.fs.call('symlink', args, { request }),
+    );
   }
 
   async link(request: Request, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
     const { fs, files } = this.#mount;
     const state = files.get(ino);
     const unnamed = state?.isUnnamed === true ? { unnamed: true } : {};
-    const entry = await this.#created('link', name, () =>
+    const entry = await this.#created('link', { parent, name }, () =>
       fs.call('link', { ino, parent, name, ...unnamed }, { request }),
     );
     if (state !== undefined) state.isUnnamed = false;
     return entry;
   }
 
-  async #created(op: string, name: Uint8Array, call: () => Promise<Attr>): Promise<Entry> {
+  async #created(
+    op: string,
+    { parent, name }: { parent: Ino; name: Uint8Array },
+    call: () => Promise<Attr>,
+  ): Promise<Entry> {
     this.#mount.assertWritable(op);
     checkName(name, op);
-    return this.#mount.entry(await call());
+    return this.#mount.entry(await call(), parent);
   }
 
   async unlink(request: Request, parent: Ino, name: Uint8Array): Promise<void> {

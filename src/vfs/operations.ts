@@ -264,6 +264,9 @@ export interface Notifier {
   /** Drops attributes, and pages of [offset, offset + length) unless offset < 0 (length 0: to the end). */
   invalidateInode(ino: Ino, offset: number, length: number): Promise<void>;
   invalidateEntry(parent: Ino, name: Uint8Array): Promise<void>;
+  /** Every name is looked up again. **Errors:** ENOSYS: this kernel cannot (`hasEpoch`). */
+  incrementEpoch(): Promise<void>;
+  readonly hasEpoch: boolean;
 }
 
 /** Which limits and features a driver settled with its kernel. */

@@ -23,6 +23,7 @@ import type {
   FallocateMode,
   FileLock,
   FilePlace,
+  Notifier,
   OpenReply,
   Operations,
   ReaddirSink,
@@ -51,6 +52,11 @@ export class Vfs implements Operations {
     this.#attrs = new AttrOperations(this.#mount, this.#files);
     this.#data = new DataOperations(this.#mount, this.#files);
     this.#directories = new DirectoryOperations(this.#mount);
+  }
+
+  /** What the driver has mounted can be made to forget: from now on the kernel may remember under leases. */
+  mounted(notifier: Notifier | undefined): void {
+    this.#mount.notifier = notifier?.hasEpoch === true ? notifier : undefined;
   }
 
   /**

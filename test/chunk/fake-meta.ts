@@ -62,7 +62,7 @@ export function metaSide(handlers: Partial<Handlers<Table>>): MetaSide {
       new Peer(transport, {
         remote: metaMethods,
         local: metaCallbacks,
-        handlers: { mapChanged: () => ({}), lockReady: () => ({}) },
+        handlers: { mapChanged: () => ({}), lockReady: () => ({}), recallLeases: () => ({}) },
         name: 'metadata server',
       }),
   };

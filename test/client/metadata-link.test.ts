@@ -97,7 +97,14 @@ class ScriptedServer {
         if (args.resume === undefined) this.#sessions++;
         this.#token++;
         const session = asSessionId(this.#sessions);
-        return { session, token: asFencingToken(this.#token), ttlMs: 30_000, now: this.clock.now(), map };
+        return {
+          session,
+          token: asFencingToken(this.#token),
+          ttlMs: 30_000,
+          leaseTtlMs: 10_000,
+          now: this.clock.now(),
+          map,
+        };
       },
       heartbeat: async (args: { finishedBelow: number }, context: CallContext) => {
         this.heartbeatsMs.push(this.clock.monotonicMs());

@@ -83,7 +83,7 @@ t.test('answers for what is not held, or not any more, end nothing', (t) => {
   t.end();
 });
 
-t.test('the end of a session frees the way, and withdraws what it waited for', (t) => {
+t.test('the end of a session frees the way', (t) => {
   const lessor = new Lessor(options);
   lessor.grant(a, ino, 'exclusive', 0);
   const waiting = lessor.park(b, reading, 0);

@@ -128,6 +128,8 @@ export class Client {
   readonly maps: ClusterMap[] = [];
   /** Lock requests that the server has said it is the turn of. */
   readonly readyLocks: number[] = [];
+  /** Leases that it has been asked for. */
+  readonly recalls: { ino: number; epoch: number }[] = [];
   session: ReplyOf<MetaMethods['openSession']> | undefined;
   nextSequence = 1;
   #closed: (() => void)[] = [];
@@ -143,6 +145,10 @@ export class Client {
         },
         lockReady: ({ waits }) => {
           this.readyLocks.push(...waits);
+          return {};
+        },
+        recallLeases: ({ leases }) => {
+          this.recalls.push(...leases);
           return {};
         },
       },

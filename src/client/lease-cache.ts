@@ -1,0 +1,254 @@
+/**
+ * What this mount remembers under its shared leases: attributes, and the entries of directories (missing ones
+ * too). It stands between vfs and the metadata link: it answers what it can, and learns from every reply.
+ *
+ * Rules. Nothing is answered without a lease, nor once the lease may have run out (`trustedMs`). A reply is
+ * learned in the turn in which it arrives, before any recall that came behind it is obeyed. What this mount
+ * changes itself is forgotten with the reply and learned anew; its leases stay. A change whose outcome is not
+ * known is forgotten with everything near it. `.` and `..` are the server's to answer.
+ *
+ * INVARIANT: entries are kept only for inodes that have a lease.
+ * It does not keep extents or data (FileState, ChunkReader), nor what is pending here.
+ */
+import type { Attr } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+
+interface Leased {
+  readonly epoch: number;
+  /** Undefined: changed here, and not learned again yet. */
+  attr: Attr | undefined;
+  /** Children by name (latin1); null: there is none. Created with the first. */
+  children: Map<string, Ino | null> | undefined;
+  /** It was made by this mount and nothing is in it but `children`. */
+  isComplete: boolean;
+}
+
+export interface HeldLease {
+  readonly ino: Ino;
+  readonly epoch: number;
+}
+
+type Method = keyof MetaMethods & string;
+
+export interface LeaseCacheOptions {
+  /** How much longer leases can be trusted, in milliseconds; not above 0: they cannot. */
+  readonly trustedMs: () => number;
+  /** More leases than this are not kept: the oldest go, and are given back. */
+  readonly maxLeases: number;
+  readonly giveBack: (leases: readonly HeldLease[]) => void;
+}
+
+const keyOf = (name: Uint8Array): string =>
+  Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
+const isDots = (key: string): boolean => key === '.' || key === '..';
+
+export class LeaseCache {
+  readonly #options: LeaseCacheOptions;
+  /** Least recently granted first. */
+  readonly #leases = new Map<Ino, Leased>();
+
+  constructor(options: LeaseCacheOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#leases.size;
+  }
+
+  /** For how long the kernel may remember what this inode's lease covers: 0 without one. */
+  heldForMs(ino: Ino): number {
+    return this.#leases.has(ino) ? Math.max(this.#options.trustedMs(), 0) : 0;
+  }
+
+  /** The reply that the server would give; undefined: ask it. **Errors:** ENOENT. */
+  answer<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>): ReplyOf<MetaMethods[K]> | undefined;
+  answer(method: Method, args: { ino?: Ino; parent?: Ino; name?: Uint8Array }): Attr | undefined {
+    if (method !== 'getattr' && method !== 'lookup') return undefined;
+    if (this.#options.trustedMs() <= 0) return undefined;
+    if (args.ino !== undefined) return this.#leases.get(args.ino)?.attr;
+    if (args.parent === undefined || args.name === undefined) return undefined;
+    const child = this.#child(args.parent, keyOf(args.name));
+    if (child === null) throw new FsError('ENOENT', method);
+    return child === undefined ? undefined : this.#leases.get(child)?.attr;
+  }
+
+  #child(parent: Ino, key: string): Ino | null | undefined {
+    if (isDots(key)) return undefined;
+    const leased = this.#leases.get(parent);
+    const child = leased?.children?.get(key);
+    return child === undefined && leased?.isComplete === true ? null : child;
+  }
+
+  // Learning
+
+  /** A reply has come. */
+  learn<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, reply: ReplyOf<MetaMethods[K]>): void {
+    const rule: Rules[K] = RULES[method];
+    rule?.(this, args, reply);
+  }
+
+  /** A call has failed. */
+  learnFailure<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, error: unknown): void {
+    const code = error instanceof FsError ? error.code : undefined;
+    if (method === 'lookup' && code === 'ENOENT') {
+      const { parent, name } = args as ArgsOf<MetaMethods['lookup']>;
+      this.entry(parent, name, null);
+    } else if (method !== 'lookup' && method !== 'getattr') this.#forgetNear(args);
+  }
+
+  /** What an operation that may have been carried out, or not, was about. */
+  #forgetNear(args: object): void {
+    for (const key of ['ino', 'parent', 'newParent', 'from', 'to'] as const) {
+      const ino: unknown = key in args ? (args as Record<string, unknown>)[key] : undefined;
+      if (typeof ino === 'number') this.changed(ino as Ino, { entries: true });
+    }
+  }
+
+  attr(attr: Attr): void {
+    const { ino, lease } = attr;
+    const held = this.#leases.get(ino);
+    if (lease !== undefined && held?.epoch !== lease) {
+      this.#leases.delete(ino);
+      this.#leases.set(ino, { epoch: lease, attr, children: undefined, isComplete: false });
+      this.#trim();
+    } else if (held !== undefined && attr.version >= (held.attr?.version ?? 0)) held.attr = attr;
+  }
+
+  #trim(): void {
+    if (this.#leases.size <= this.#options.maxLeases) return;
+    const dropped: HeldLease[] = [];
+    for (const [ino, { epoch }] of this.#leases) {
+      dropped.push({ ino, epoch });
+      this.#leases.delete(ino);
+      if (dropped.length >= this.#options.maxLeases / 16) break;
+    }
+    this.#options.giveBack(dropped);
+  }
+
+  entry(parent: Ino, name: Uint8Array, child: Ino | null): void {
+    const leased = this.#leases.get(parent);
+    const key = keyOf(name);
+    if (leased === undefined || isDots(key)) return;
+    leased.children ??= new Map();
+    leased.children.set(key, child);
+  }
+
+  /** This mount has changed it; `entries`: nobody knows how. */
+  changed(ino: Ino, { entries = false }: { entries?: boolean } = {}): void {
+    const leased = this.#leases.get(ino);
+    if (leased === undefined) return;
+    leased.attr = undefined;
+    if (!entries) return;
+    leased.children = undefined;
+    leased.isComplete = false;
+  }
+
+  /** A directory that was made here just now: it is empty. */
+  made(ino: Ino): void {
+    const leased = this.#leases.get(ino);
+    if (leased !== undefined) leased.isComplete = true;
+  }
+
+  known(parent: Ino, name: Uint8Array): Ino | null | undefined {
+    return this.#child(parent, keyOf(name));
+  }
+
+  // Forgetting
+
+  /** Gives up what is recalled; answers what there was. */
+  recalled(leases: readonly HeldLease[]): HeldLease[] {
+    return leases.filter(
+      ({ ino, epoch }) => this.#leases.get(ino)?.epoch === epoch && this.#leases.delete(ino),
+    );
+  }
+
+  /** The connection they were granted over is gone. Answers what there was. */
+  clear(): Ino[] {
+    const inodes = [...this.#leases.keys()];
+    this.#leases.clear();
+    return inodes;
+  }
+}
+
+type Rules = {
+  readonly [K in Method]?: (
+    cache: LeaseCache,
+    args: ArgsOf<MetaMethods[K]>,
+    reply: ReplyOf<MetaMethods[K]>,
+  ) => void;
+};
+
+const made = (cache: LeaseCache, { parent, name }: { parent: Ino; name: Uint8Array }, attr: Attr): void => {
+  cache.attr(attr);
+  cache.changed(parent);
+  cache.entry(parent, name, attr.ino);
+};
+
+const removed = (
+  cache: LeaseCache,
+  { parent, name }: { parent: Ino; name: Uint8Array },
+  { changed = [] }: { changed?: readonly Ino[] | undefined },
+): void => {
+  for (const ino of [parent, ...changed]) cache.changed(ino);
+  cache.entry(parent, name, null);
+};
+
+const one = (cache: LeaseCache, _args: unknown, attr: Attr): void => cache.attr(attr);
+const xattr = (cache: LeaseCache, { ino }: { ino: Ino }): void => cache.changed(ino);
+
+/** What each reply says of what is remembered. */
+const RULES: Rules = {
+  lookup: (cache, { parent, name }, attr) => {
+    cache.attr(attr);
+    cache.entry(parent, name, attr.ino);
+  },
+  getattr: one,
+  setattr: one,
+  open: one,
+  tmpfile: one,
+  fallocate: one,
+  create: (cache, args, { attr, created }) => {
+    if (created) made(cache, args, attr);
+    else {
+      cache.attr(attr);
+      cache.entry(args.parent, args.name, attr.ino);
+    }
+  },
+  mknod: made,
+  symlink: made,
+  link: made,
+  mkdir: (cache, args, attr) => {
+    made(cache, args, attr);
+    cache.made(attr.ino);
+  },
+  unlink: removed,
+  rmdir: removed,
+  rename: (cache, { parent, name, newParent, newName, mode, whiteout }, { changed = [] }) => {
+    const moved = cache.known(parent, name);
+    for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
+    if (mode === 'exchange' || whiteout !== undefined || moved === undefined || moved === null) {
+      cache.changed(parent, { entries: true });
+      cache.changed(newParent, { entries: true });
+      return;
+    }
+    cache.entry(parent, name, null);
+    cache.entry(newParent, newName, moved);
+  },
+  readdir: (cache, { ino }, { entries }) => {
+    for (const { name, attr } of entries) {
+      if (attr === undefined) continue;
+      cache.attr(attr);
+      cache.entry(ino, name, attr.ino);
+    }
+  },
+  setxattr: xattr,
+  removexattr: xattr,
+  commit: (cache, _args, { attrs }) => {
+    for (const attr of attrs) cache.attr(attr);
+  },
+  copyRange: (cache, _args, { attr }) => cache.attr(attr),
+  extents: (cache, _args, { attr }) => cache.attr(attr),
+};

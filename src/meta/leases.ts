@@ -1,0 +1,227 @@
+/**
+ * The leases that mounts have, and what waits for them: lease/lessor.ts with sessions, connections and time.
+ *
+ * An operation asks `check` while it is planned, with what it would change. When leases of other sessions are
+ * in the way it is refused with LeasesInTheWay; `settled` then recalls them and submits it again once they
+ * are given back or void. Nothing else waits meanwhile.
+ *
+ * A mount that does not answer loses its leases limits.leaseTtlMs after its last heartbeat came; it has
+ * stopped trusting them by then, because it counts from when it sent that heartbeat. Leases live in memory.
+ * INVARIANT: after a start nothing is changed before every session of before has come back (and with that
+ * forgotten its leases) or limits.leaseTtlMs have passed.
+ */
+import type { Clock, Timer } from '../base/clock.js';
+import { makeLog } from '../base/log.js';
+import { type Access, Lessor, type Recall, type Ticket } from '../lease/lessor.js';
+import type { RowChange } from '../names/rows.js';
+import type { Attr } from '../proto/attr.js';
+import type { Ino, SessionId } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import { ProtocolError } from '../proto/protocol-error.js';
+import type { Session, Sessions } from './sessions.js';
+
+const log = makeLog('meta');
+
+/** Leases of others have to be given back first. */
+export class LeasesInTheWay extends ProtocolError {
+  readonly session: SessionId;
+  /** Undefined: leases that this server, just started, does not know of. */
+  readonly access: Access | undefined;
+
+  constructor(session: SessionId, access: Access | undefined) {
+    super('busy', 'leases of other mounts are in the way');
+    this.session = session;
+    this.access = access;
+  }
+}
+
+/** The inodes that changes of rows show on. */
+export function inodesOf(changes: readonly RowChange[]): Set<Ino> {
+  const inodes = new Set<Ino>();
+  for (const change of changes) {
+    if ('adjust' in change) continue;
+    if ('put' in change) {
+      if (change.put === 'inode' || change.put === 'extent' || change.put === 'xattr')
+        inodes.add(change.row.ino);
+      else if (change.put === 'dentry') inodes.add(change.row.parent);
+    } else if (change.delete === 'dentry') inodes.add(change.parent);
+    else if (change.delete !== 'open') inodes.add(change.ino);
+  }
+  return inodes;
+}
+
+export class Leases {
+  readonly #clock: Clock;
+  readonly #sessions: Sessions;
+  readonly #lessor: Lessor;
+  readonly #waiters = new Map<Ticket, () => void>();
+  /** Sessions of before the start, whose leases nobody knows. */
+  readonly #unknown = new Set<SessionId>();
+  readonly #unknownUntilMs: number;
+  readonly #startWaiters = new Set<() => void>();
+  /** Sessions that a timer looks after. */
+  readonly #watched = new Set<SessionId>();
+  readonly #timers = new Set<Timer>();
+  #stopped = false;
+
+  constructor(clock: Clock, sessions: Sessions) {
+    this.#clock = clock;
+    this.#sessions = sessions;
+    this.#lessor = new Lessor({
+      backoffMs: limits.leaseBackoffMs,
+      maxBackoffMs: limits.leaseBackoffMaxMs,
+      maxPerSession: limits.leasesPerSession,
+    });
+    for (const session of sessions.all()) this.#unknown.add(session.id);
+    this.#unknownUntilMs = clock.monotonicMs() + limits.leaseTtlMs;
+  }
+
+  /** Before an operation of `session` changes these rows. Throws LeasesInTheWay. */
+  check(session: SessionId, changes: readonly RowChange[]): void {
+    if (changes.length === 0) return;
+    const inodes = inodesOf(changes);
+    if (inodes.size === 0) return;
+    if (this.#isSettlingIn(session)) throw new LeasesInTheWay(session, undefined);
+    const access = { reads: [], writes: inodes };
+    if (this.#lessor.inTheWay(session, access).length > 0) throw new LeasesInTheWay(session, access);
+  }
+
+  #isSettlingIn(session: SessionId): boolean {
+    if (this.#unknown.size === 0) return false;
+    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknown.clear();
+    return this.#unknown.size > (this.#unknown.has(session) ? 1 : 0);
+  }
+
+  /** Leases for the inodes of a reply, those that are granted; for `mark`. To be called while planning. */
+  grant(session: Session, attrs: readonly Attr[]): ReadonlyMap<Ino, number> {
+    const granted = new Map<Ino, number>();
+    if (!session.takesLeases) return granted;
+    const nowMs = this.#clock.monotonicMs();
+    for (const { ino } of attrs) {
+      const lease = this.#lessor.grant(session.id, ino, 'shared', nowMs);
+      if (lease !== undefined) granted.set(ino, lease.epoch);
+    }
+    return granted;
+  }
+
+  /** Runs `submit` until no leases are in its way. **Errors:** its other ones. */
+  async settled<Reply>(submit: () => Promise<Reply>): Promise<Reply> {
+    let ticket: Ticket | undefined;
+    try {
+      for (;;) {
+        try {
+          return await submit();
+        } catch (error) {
+          if (!(error instanceof LeasesInTheWay) || this.#stopped) throw error;
+          if (ticket !== undefined) this.#lessor.unpark(ticket);
+          ticket = await this.#wait(error);
+        }
+      }
+    } finally {
+      if (ticket !== undefined) this.#lessor.unpark(ticket);
+    }
+  }
+
+  async #wait({ session, access }: LeasesInTheWay): Promise<Ticket | undefined> {
+    if (access === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#startWaiters.add(resolve);
+        this.#after(this.#unknownUntilMs - this.#clock.monotonicMs(), () => this.#settledIn());
+      });
+      return undefined;
+    }
+    const { ticket, recalls } = this.#lessor.park(session, access, this.#clock.monotonicMs());
+    const free = new Promise<void>((resolve) => this.#waiters.set(ticket, resolve));
+    this.#send(recalls);
+    await free;
+    return ticket;
+  }
+
+  #settledIn(): void {
+    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknown.clear();
+    for (const resolve of this.#startWaiters) resolve();
+    this.#startWaiters.clear();
+  }
+
+  #send(recalls: readonly Recall[]): void {
+    const ofSession = new Map<SessionId, { ino: Ino; epoch: number }[]>();
+    for (const { session, ino, epoch } of recalls)
+      ofSession.set(session, [...(ofSession.get(session) ?? []), { ino, epoch }]);
+    for (const [id, leases] of ofSession) {
+      const session = this.#sessions.find(id);
+      session?.connection?.end.sendRecall(leases).catch((error: unknown) => {
+        log.warn('a mount does not take a recall', { session: id, error: String(error) });
+      });
+      if (!this.#watched.has(id)) this.#watch(id);
+    }
+  }
+
+  /**
+   * While a session has recalls to answer: ends its leases once it has been silent for so long that it does not
+   * trust them any more, and closes its connection when it goes on renewing and does not answer.
+   */
+  #watch(id: SessionId): void {
+    this.#watched.delete(id);
+    const recalledAtMs = this.#lessor.recalledAtMs(id);
+    if (recalledAtMs === undefined) return;
+    const nowMs = this.#clock.monotonicMs();
+    const session = this.#sessions.find(id);
+    const isSilent = session === undefined || nowMs - session.renewedAtMs >= limits.leaseTtlMs;
+    if (isSilent) {
+      log.warn('a mount is silent: its leases are void', { session: id });
+      this.#wake(this.#lessor.endSession(id));
+      return;
+    }
+    if (nowMs - recalledAtMs >= limits.leaseTtlMs) session.connection?.end.close('it does not return leases');
+    this.#watched.add(id);
+    this.#after(session.renewedAtMs + limits.leaseTtlMs - nowMs, () => this.#watch(id));
+  }
+
+  #after(delayMs: number, fire: () => void): void {
+    const timer = this.#clock.after(Math.max(delayMs, 0), () => {
+      this.#timers.delete(timer);
+      fire();
+    });
+    this.#timers.add(timer);
+  }
+
+  #wake(tickets: readonly Ticket[]): void {
+    for (const ticket of tickets) {
+      const resolve = this.#waiters.get(ticket);
+      this.#waiters.delete(ticket);
+      resolve?.();
+    }
+  }
+
+  /** A mount gives leases up. */
+  returned(session: Session, leases: readonly { ino: Ino; epoch: number }[]): void {
+    for (const { ino, epoch } of leases)
+      this.#wake(this.#lessor.acknowledge(session.id, ino, epoch, 'none') ?? []);
+  }
+
+  /** A session has begun a connection, on which it starts without leases; or it has ended. */
+  forget(session: SessionId): void {
+    this.#wake(this.#lessor.endSession(session));
+    if (this.#unknown.delete(session)) this.#settledIn();
+  }
+
+  /** Whoever waits is woken, and refused. */
+  stop(): void {
+    this.#stopped = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#wake([...this.#waiters.keys()]);
+    for (const resolve of this.#startWaiters) resolve();
+  }
+
+  /** Throws InvariantError when it contradicts itself; for tests. */
+  checkInvariants(): void {
+    this.#lessor.checkInvariants();
+  }
+}
+
+export function markLeases(attrs: readonly Attr[], granted: ReadonlyMap<Ino, number>): void {
+  for (const attr of attrs) {
+    const epoch = granted.get(attr.ino);
+    if (epoch !== undefined) attr.lease = epoch;
+  }
+}
