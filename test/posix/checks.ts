@@ -1,5 +1,6 @@
 /** The whole table: every check by its name. */
 import type { Check, Checks } from './check.js';
+import { aclChecks } from './checks/acl.js';
 import { attributeChecks } from './checks/attributes.js';
 import { dataChecks } from './checks/data.js';
 import { directoryChecks } from './checks/directories.js';
@@ -32,6 +33,7 @@ const AREAS: Record<string, Checks> = {
   removed: removedChecks,
   unnamed: unnamedChecks,
   xattrs: xattrChecks,
+  acl: aclChecks,
   permissions: permissionChecks,
   special: specialChecks,
   races: raceChecks,
