@@ -16,6 +16,8 @@ import { ask, type Operation, type OperationContext } from './operation.js';
 import type { InodeRow } from './rows.js';
 
 const DAY_SEC = 24 * 60 * 60;
+/** Two mounts' ideas of the server's time differ by less. */
+const CLOCK_ERROR_SEC = 1;
 
 /**
  * Whether a read at `now` moves the access time under `relatime`: it is not newer than the last change, or a
@@ -28,12 +30,14 @@ export function isAccessDue({ atime, mtime, ctime }: Attr, now: Timespec): boole
 
 /**
  * The access time of an inode once it is known that it was read. It never goes back. Where it is not what
- * the reader saw, somebody has set it meanwhile: that one counts unless the read was later, which ctime tells.
+ * the reader saw, somebody has set it meanwhile: that one counts unless the read was surely later, which ctime tells.
  */
 export function atimeAfter(attr: Pick<Attr, 'atime' | 'ctime'>, access: Omit<Access, 'ino'>): Timespec {
   if (compareTimespec(access.atime, attr.atime) <= 0) return attr.atime;
   const isAsSeen = compareTimespec(attr.atime, access.seen) === 0;
-  return isAsSeen || compareTimespec(access.atime, attr.ctime) > 0 ? access.atime : attr.atime;
+  const { sec, nsec } = attr.ctime;
+  const isLater = compareTimespec(access.atime, { sec: sec + CLOCK_ERROR_SEC, nsec }) > 0;
+  return isAsSeen || isLater ? access.atime : attr.atime;
 }
 
 /** Takes what a mount has read; no errors. */
