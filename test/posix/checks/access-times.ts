@@ -102,17 +102,17 @@ export const accessTimeChecks: Checks = {
     for (const sec of [now - 2 * DAY_SEC, now + 1000]) {
       fs.readFileSync(path);
       utimensat(path, [
-        [sec, 5],
-        [now, 6],
+        [sec, 5_000_000],
+        [now, 6_000_000],
       ]);
-      const want = BigInt(sec) * 1_000_000_000n + 5n;
+      const want = BigInt(sec) * 1_000_000_000n + 5_000_000n;
       assert.equal(fs.statSync(path, { bigint: true }).atimeNs, want, 'at once');
       await new Promise((resolve) => setTimeout(resolve, 1_500));
       assert.equal(fs.statSync(path, { bigint: true }).atimeNs, want, 'and later');
     }
     utimensat(path, [
-      [now - 2 * DAY_SEC, 5],
-      [now, 6],
+      [now - 2 * DAY_SEC, 5_000_000],
+      [now, 6_000_000],
     ]);
     assert.equal(await moves(path, () => fs.readFileSync(path)), mode !== 'noatime');
   },
