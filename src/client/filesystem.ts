@@ -8,7 +8,7 @@
  */
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
-import { type Clock, systemClock } from '../base/clock.js';
+import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { ChunkId, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -109,6 +109,11 @@ export class Filesystem {
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
     return this.#link.call(method, args, options);
+  }
+
+  /** The time on the server, later than all that it was seen to give. */
+  now(): Timespec {
+    return this.#link.serverClock.now();
   }
 
   /** The server has given `attr` its times: this mount's own times come after them. */

@@ -7,6 +7,7 @@ import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import { type AccessPolicy, AccessTimes } from './access-times.js';
 import { FileTable } from './file-table.js';
 import { KernelReferences } from './kernel-references.js';
 import { LockOperations } from './lock-operations.js';
@@ -20,11 +21,16 @@ export class MountContext {
   /** Undefined when the driver does not say what its kernel refers to. */
   readonly references: KernelReferences | undefined;
   readonly locks: LockOperations;
+  /** Undefined where reading moves no access times. */
+  readonly accesses: AccessTimes | undefined;
 
-  constructor(fs: Filesystem, options: { kernelForgets: boolean }) {
+  constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
     this.fs = fs;
     this.opens = new OpenInodes(fs);
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
+    const { accessTimes } = options;
+    const keepsAtime = accessTimes !== undefined && !fs.readOnly;
+    this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
     fs.onSessionLost = () => {
       this.locks.sessionLost();
@@ -59,11 +65,12 @@ export class MountContext {
 
   /** Nothing may be remembered by the kernel without asking: there are no leases yet. */
   description(attr: Attr): Entry {
-    return { attr: this.learn(attr), entryTimeoutMs: 0, attrTimeoutMs: 0 };
+    const { attr: known } = this.attrReply(this.learn(attr));
+    return { attr: known, entryTimeoutMs: 0, attrTimeoutMs: 0 };
   }
 
   attrReply(attr: Attr): AttrReply {
-    return { attr, attrTimeoutMs: 0 };
+    return { attr: this.accesses?.shown(attr) ?? attr, attrTimeoutMs: 0 };
   }
 }
 

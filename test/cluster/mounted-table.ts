@@ -31,6 +31,8 @@ export interface Setting {
   /** Checks that cannot even be begun here (they would leave programs running), with the reason. */
   readonly leftOut?: Readonly<Record<string, string>>;
   readonly withLarge: boolean;
+  /** Only these areas; all of them unless given. */
+  readonly areas?: readonly string[];
 }
 
 /** Run before the checks' own program: it is an ordinary user's from then on. */
@@ -43,7 +45,10 @@ async function table(t: Test, directory: string, setting: Setting): Promise<void
   for (const name of [...Object.keys(expected), ...Object.keys(leftOut), ...LARGE])
     if (!checks.has(name)) t.fail(`the table has no check "${name}"`);
   const wanted = [...checks.keys()].filter(
-    (name) => !(name in leftOut) && (setting.withLarge || !LARGE.includes(name)),
+    (name) =>
+      !(name in leftOut) &&
+      (setting.withLarge || !LARGE.includes(name)) &&
+      (setting.areas?.some((area) => name.startsWith(`${area}: `)) ?? true),
   );
   for (const [name, reason] of Object.entries(leftOut)) t.pass(name, { skip: reason });
   // An ordinary user may be unable to do what a check needs; root may not.

@@ -1,5 +1,7 @@
 /** The whole table: every check by its name. */
 import type { Check, Checks } from './check.js';
+import { accessTimeChecks } from './checks/access-times.js';
+import { aclChecks } from './checks/acl.js';
 import { attributeChecks } from './checks/attributes.js';
 import { dataChecks } from './checks/data.js';
 import { directoryChecks } from './checks/directories.js';
@@ -22,6 +24,7 @@ const AREAS: Record<string, Checks> = {
   names: nameChecks,
   attributes: attributeChecks,
   times: timeChecks,
+  'access-times': accessTimeChecks,
   data: dataChecks,
   ranges: rangeChecks,
   mapping: mappingChecks,
@@ -32,6 +35,7 @@ const AREAS: Record<string, Checks> = {
   removed: removedChecks,
   unnamed: unnamedChecks,
   xattrs: xattrChecks,
+  acl: aclChecks,
   permissions: permissionChecks,
   special: specialChecks,
   races: raceChecks,

@@ -61,6 +61,7 @@ export const SEEK_HOLE = 4;
 export const O_TMPFILE = 0o20200000;
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
+export const RENAME_WHITEOUT = 4;
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;
 export const UTIME_NOW = (1 << 30) - 1;
