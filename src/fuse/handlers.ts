@@ -71,8 +71,11 @@ function statx({ operations, request, ino }: Call, body: Buffer): MaybePromise<R
 
 function setattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
   const { fh, change } = decode.decodeSetattr(body);
-  // chown(-1, -1) names nothing to set (chown_common, fs/open.c), and moves ctime all the same.
-  if (Object.keys(change).every((key) => key === 'clearPrivileges')) change.ctime = 'now';
+  // chown(-1, -1) names nothing to set (chown_common, fs/open.c), and moves ctime and takes setuid all the same.
+  if (Object.keys(change).every((key) => key === 'clearPrivileges')) {
+    change.ctime = 'now';
+    change.clearPrivileges = true;
+  }
   return chain(operations.setattr(request, ino, fh, change), encode.encodeAttr);
 }
 

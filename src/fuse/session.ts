@@ -19,6 +19,7 @@ import { makeLog } from '../base/log.js';
 import { FsError } from '../proto/errno.js';
 import type { Operations } from '../vfs/operations.js';
 import { FUSE_MAJOR, Opcode, opcodeName } from './abi.js';
+import { passSignalOn } from './caller-signals.js';
 import {
   bodyOf,
   decodeBatchForget,
@@ -195,9 +196,16 @@ export class Session {
   }
 
   #interrupt(header: Header, body: Buffer): void {
-    const request = this.#outstanding.get(decodeInterrupt(body));
-    if (request === undefined) this.#port.sendFrame(header, EAGAIN, encodeEmpty());
-    else request.interrupt();
+    const unique = decodeInterrupt(body);
+    const request = this.#outstanding.get(unique);
+    if (request === undefined) {
+      this.#port.sendFrame(header, EAGAIN, encodeEmpty());
+      return;
+    }
+    passSignalOn(request, {
+      isLockWait: request.opcode === Opcode.SETLKW,
+      isOver: () => this.#outstanding.get(unique) !== request,
+    });
   }
 
   #init(header: Header, body: Buffer): void {

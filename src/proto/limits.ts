@@ -99,6 +99,8 @@ export const limits = {
   reconnectMaxMs: 2_000,
   /** An interrupted call that is already on its way is given this long to finish before EINTR. */
   interruptGraceMs: 1_000,
+  /** The call of a program that catches a signal and goes on is given this long before it is interrupted. */
+  caughtSignalGraceMs: 10_000,
   /** Rows of a session's replies kept for retransmitted mutations. */
   repliesPerSession: 8192,
   /** Bytes of those; a session that has more must first say what it has received. */

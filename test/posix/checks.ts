@@ -15,6 +15,7 @@ import { raceChecks } from './checks/races.js';
 import { rangeChecks } from './checks/ranges.js';
 import { removedChecks } from './checks/removed.js';
 import { renameChecks } from './checks/rename.js';
+import { sizeLimitChecks } from './checks/size-limits.js';
 import { specialChecks } from './checks/special.js';
 import { timeChecks } from './checks/times.js';
 import { unnamedChecks } from './checks/unnamed.js';
@@ -27,6 +28,7 @@ const AREAS: Record<string, Checks> = {
   'access-times': accessTimeChecks,
   data: dataChecks,
   ranges: rangeChecks,
+  'size-limits': sizeLimitChecks,
   mapping: mappingChecks,
   directories: directoryChecks,
   links: linkChecks,

@@ -183,7 +183,11 @@ const getdents: Maker = (args) =>
     (_, fd) => {
       if (!isDirectory(fd)) return { text: nameResult(calls.getdents(fd, readBuffer, 4096)) };
       const back = calls.lseek(fd, 0, 0);
-      return back < 0 ? told(back) : { text: nameEntries(readDirectory(fd)) };
+      if (back < 0) return told(back);
+      const entries = readDirectory(fd);
+      // Where a directory ends is its filesystem's own affair: on ext4 so far that read(2) gives EINVAL there.
+      calls.lseek(fd, 0, 0);
+      return { text: nameEntries(entries) };
     },
   ]);
 
