@@ -181,7 +181,13 @@ function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<R
   const clear = (flags & abi.WRITE_KILL_SUIDGID) !== 0;
   // A page of a mapping has its place, whichever handle the kernel writes it back through.
   const append = (flags & abi.WRITE_CACHE) === 0 && (openFlags & abi.O_APPEND) !== 0;
-  return chain(operations.write(request, ino, fh, offset, data, clear, append), encode.encodeWrite);
+  const written = operations.write(request, ino, fh, offset, data, clear, append);
+  // The kernel follows other O_SYNC writes with FSYNC, but none on a handle opened with FOPEN_DIRECT_IO, as those
+  // that append are (fuse_direct_write_iter, fs/fuse/file.c).
+  if (!append || (openFlags & abi.O_DSYNC) === 0) return chain(written, encode.encodeWrite);
+  return chain(written, (count) =>
+    chain(operations.fsync(request, ino, fh, false), () => encode.encodeWrite(count)),
+  );
 }
 
 function fsync({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
