@@ -198,7 +198,7 @@ export const permissionChecks: Checks = {
     fs.chmodSync(shared, 0o2777);
     const { uid, gid } = host.other;
     for (const groups of ['--clear-groups', '--groups=4321']) {
-      const node = `require('node:fs').closeSync(require('node:fs').openSync('${groups}', 'wx', 0o2755))`;
+      const node = `process.umask(0); fs.closeSync(fs.openSync('${groups}', 'wx', 0o2755))`;
       const argv = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, groups, process.execPath, '-e', node];
       await succeed(shared, argv);
     }
