@@ -44,6 +44,8 @@ export interface Call {
   readonly setxattrExtended: boolean;
   /** Whether a handle may bypass the page cache (Agreement.directIo); it is served without otherwise. */
   readonly directIo: boolean;
+  /** Every write is as with O_SYNC. */
+  readonly isSync: boolean;
 }
 
 export type Handler = (call: Call, body: Buffer) => MaybePromise<Reply>;
@@ -176,7 +178,8 @@ function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Re
   });
 }
 
-function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+function write(call: Call, body: Buffer): MaybePromise<Reply> {
+  const { operations, request, ino } = call;
   const { fh, offset, flags, openFlags, data } = decode.decodeWrite(body);
   const clear = (flags & abi.WRITE_KILL_SUIDGID) !== 0;
   // A page of a mapping has its place, whichever handle the kernel writes it back through.
@@ -184,7 +187,8 @@ function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<R
   const written = operations.write(request, ino, fh, offset, data, clear, append);
   // The kernel follows other O_SYNC writes with FSYNC, but none on a handle opened with FOPEN_DIRECT_IO, as those
   // that append are (fuse_direct_write_iter, fs/fuse/file.c).
-  if (!append || (openFlags & abi.O_DSYNC) === 0) return chain(written, encode.encodeWrite);
+  const isSync = call.isSync || (openFlags & abi.O_DSYNC) !== 0;
+  if (!append || !isSync) return chain(written, encode.encodeWrite);
   return chain(written, (count) =>
     chain(operations.fsync(request, ino, fh, false), () => encode.encodeWrite(count)),
   );

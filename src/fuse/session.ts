@@ -61,6 +61,7 @@ export class Session {
   readonly #port: ReplyPort;
   readonly #events: SessionEvents;
   readonly #debug: boolean;
+  readonly #isSync: boolean;
   readonly #outstanding = new Map<number | bigint, FuseRequest>();
   #setxattrExtended = false;
   #directIo = false;
@@ -71,11 +72,14 @@ export class Session {
     port: ReplyPort;
     events: SessionEvents;
     debug: boolean;
+    /** Mounted with `sync`: every write is as with O_SYNC. */
+    isSync: boolean;
   }) {
     this.#operations = options.operations;
     this.#port = options.port;
     this.#events = options.events;
     this.#debug = options.debug;
+    this.#isSync = options.isSync;
   }
 
   /** Requests whose operation has not settled. */
@@ -141,6 +145,7 @@ export class Session {
       ino: inoOf(header.nodeid, opcodeName(header.opcode)),
       setxattrExtended: this.#setxattrExtended,
       directIo: this.#directIo,
+      isSync: this.#isSync,
     };
     const reply = handler(call, bodyOf(frame, header));
     if (!(reply instanceof Promise)) {

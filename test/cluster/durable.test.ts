@@ -18,6 +18,14 @@ console.log('written');
 setInterval(() => {}, 1000);
 `;
 
+const APPEND_AND_HOLD = `
+const fs = require('node:fs');
+const log = fs.openSync('log', 'a');
+for (const n of [0, 1]) fs.writeSync(log, 'line ' + n + '\\n');
+console.log('written');
+setInterval(() => {}, 1000);
+`;
+
 t.test('durable', { timeout: 2 * TIMEOUT_MS }, async (t) => {
   const capacity = 24 * MIB;
   const cluster = await Cluster.start(t, {
@@ -36,6 +44,16 @@ t.test('durable', { timeout: 2 * TIMEOUT_MS }, async (t) => {
     await program.outcome;
     t.equal(await sh('tr -d x < sync | wc -c; wc -c < sync; wc -c < dsync', here), '0\n70000\n5010\n');
     t.equal(await sh('cat append', here), 'line 0\nline 1\nline 2\n');
+  });
+
+  await t.test('on a mount with sync so are appends', async (t) => {
+    const synced = await cluster.mount({ options: 'sync' });
+    const program = start(process.execPath, ['-e', APPEND_AND_HOLD], { ...here, cwd: synced.path });
+    await program.printed('written');
+    await synced.process.kill();
+    program.signal('SIGKILL');
+    await program.outcome;
+    t.equal(await sh('cat log', here), 'line 0\nline 1\n');
   });
 
   await t.test('an xattr holds 64 KiB, and no more', async (t) => {
