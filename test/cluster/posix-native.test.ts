@@ -49,6 +49,11 @@ const expected: Readonly<Record<string, ExpectedFailure>> = {
   'unnamed: with O_EXCL it never gets a name': noTmpfile,
   'unnamed: what has lost its last name gets none again': noTmpfile,
   'unnamed: the umask and a setgid directory apply to it': noTmpfile,
+  'size-limits: with SIGXFSZ ignored, all that would pass the limit is EFBIG': limit(
+    /fallocate -l/,
+    'no fallocate',
+  ),
+  'size-limits: an offset beyond what a file can have is EFBIG': noFallocate,
   'links: a symlink keeps its target byte for byte': limit(/EILSEQ/, 'names are text'),
   'rename: RENAME_NOREPLACE refuses an existing target': limit(/EINVAL/, 'rename has no flags'),
   'rename: RENAME_EXCHANGE swaps two names of any kind': limit(/EINVAL/, 'rename has no flags'),
