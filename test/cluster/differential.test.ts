@@ -10,7 +10,7 @@ import { attempt, type ProgramOutcome } from './on-mount.js';
 
 const FUZZER = fileURLToPath(new URL('../posix/differential.js', import.meta.url));
 const SEED = process.env.LEASEFS_FUZZ_SEED ?? '1';
-const OPERATIONS = Number(process.env.LEASEFS_FUZZ_OPERATIONS ?? 1200);
+const OPERATIONS = Number(process.env.LEASEFS_FUZZ_OPERATIONS ?? 400);
 /** Many times what an operation takes on a quiet machine, plus shrinking. */
 const TIMEOUT_MS = 120_000 + OPERATIONS * 100;
 t.setTimeout(2 * TIMEOUT_MS);

@@ -14,7 +14,7 @@ const TIMEOUT_MS = 290_000;
 
 /** Thousands of files each: they try the filesystem's size, which is the same for everybody. */
 const LARGE = [
-  'directories: a directory of 3,000 entries is listed completely and once',
+  'directories: a directory of 1,500 entries is listed completely and once',
   'directories: entries that stay are listed once while others come and go',
   'directories: removing what was just listed removes everything',
   'directories: a deep tree is made and removed by programs',
