@@ -1,6 +1,6 @@
 /**
  * Checks of the POSIX table as an ordinary user on root's mount: those that the caller's identity matters to.
- * All of them run as root there, and as an ordinary user on a mount of his own.
+ * All of them run as root there; the other areas run as an ordinary user on a mount of his own.
  */
 import t from 'tap';
 import { mountedTables } from './mounted-table.js';

@@ -252,7 +252,7 @@ export const aclChecks: Checks = {
     const path = file(dir, 'f', 0o666);
     await setfacl(path, '-m', `u:${USER}:rwx`);
     const by = (options: string[]) =>
-      run(dir, ['setfacl', ...options, path], { user: { ...FOREIGN, uid: USER } });
+      run(dir, ['setfacl', ...options, 'f'], { user: { ...FOREIGN, uid: USER } });
     for (const options of [['-m', `u:${USER}:r`], ['-b']]) {
       const { status, stderr } = await by(options);
       assert.equal(status, 1);
