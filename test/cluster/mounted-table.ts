@@ -9,8 +9,8 @@ import { Cluster, type MountSpec } from './cluster.js';
 import { sh, type User } from './on-mount.js';
 
 const RUNNER = fileURLToPath(new URL('../posix/runner.js', import.meta.url));
-const SILENCE_MS = 100_000;
-const TIMEOUT_MS = 290_000;
+const SILENCE_MS = 200_000;
+const TIMEOUT_MS = 400_000;
 
 /** Thousands of files each: they try the filesystem's size, which is the same for everybody. */
 const LARGE = [
