@@ -6,9 +6,12 @@ DATA ?= ./.leasefs
 UP_OPTIONS ?=
 # Parts of test paths; empty: all. For example: make test TESTS=cmd/
 TESTS ?=
+# Of `make fuzz`: where it begins, and how many operations on the host's filesystem and on a mount are compared.
+SEED ?= 1
+OPS ?= 100000
 
 BIN := node_modules/.bin
-.PHONY: run test check build bench clean setup
+.PHONY: run test check build bench fuzz clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -30,6 +33,10 @@ build: setup compile
 bench: build
 	@set -e; for file in $(if $(BENCH),$(BENCH),$(notdir $(basename $(wildcard bench/*.ts)))); do \
 	  echo "== $$file"; node dist/bench/$$file.js; done
+
+fuzz: build
+	@LEASEFS_FUZZ_SEED=$(SEED) LEASEFS_FUZZ_OPERATIONS=$(OPS) TEST_TIMEOUT_SECONDS=86400 \
+	  node dist/test/run.js cluster/differential
 
 # Removes what is built; data and packages stay.
 clean:

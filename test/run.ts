@@ -17,8 +17,8 @@ import { basename, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Parser, type Result } from 'tap-parser';
 
-const JOBS = 2;
-const FILE_TIMEOUT_MS = Number(process.env.TEST_TIMEOUT_SECONDS ?? 300) * 1000;
+const JOBS = 3;
+const FILE_TIMEOUT_MS = Number(process.env.TEST_TIMEOUT_SECONDS ?? 420) * 1000;
 /** After the polite signal a file has this long to say what it was waiting for. */
 const KILL_AFTER_MS = 5_000;
 const STDERR_TAIL_BYTES = 16 * 1024;

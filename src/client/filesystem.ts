@@ -9,7 +9,7 @@
 
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
-import { type Clock, systemClock } from '../base/clock.js';
+import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
@@ -141,6 +141,11 @@ export class Filesystem {
         throw error;
       },
     );
+  }
+
+  /** The time on the server, later than all that it was seen to give. */
+  now(): Timespec {
+    return this.#link.serverClock.now();
   }
 
   /** The server has given `attr` its times: this mount's own times come after them. */

@@ -60,7 +60,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
       readOnly: settings.readOnly,
       ...(settings.dirtyBytes === undefined ? {} : { dirtyBytes: settings.dirtyBytes }),
     });
-    const vfs = new Vfs(filesystem, { kernelForgets: settings.driver === 'kernel' });
+    const vfs = new Vfs(filesystem, vfsOptions(settings));
     try {
       const mounted = await driver(vfs, driverOptions(plan));
       vfs.mounted(mounted.notifier);
@@ -74,6 +74,16 @@ export async function serveMount(plan: MountPlan): Promise<void> {
   } finally {
     lock.release();
   }
+}
+
+function vfsOptions({
+  driver,
+  accessTimes,
+  kernelOptions,
+}: MountSettings): ConstructorParameters<typeof Vfs>[1] {
+  const kernelForgets = driver === 'kernel';
+  if (accessTimes === 'noatime') return { kernelForgets };
+  return { kernelForgets, accessTimes: { mode: accessTimes, directories: !kernelOptions.has('nodiratime') } };
 }
 
 function driverOptions(plan: MountPlan): Parameters<MountDriver>[1] {

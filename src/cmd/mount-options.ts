@@ -25,6 +25,8 @@ export interface MountSettings {
   timeoutMs: number | undefined;
   /** Bytes written but not yet stored, at most; undefined: the default. */
   dirtyBytes: number | undefined;
+  /** Which reads move access times. The kernel only shows it. */
+  accessTimes: 'noatime' | 'relatime' | 'strictatime';
   /** For the kernel, as mount(8) spells them; of two that exclude each other only the later. */
   readonly kernelOptions: Set<string>;
 }
@@ -59,6 +61,26 @@ function kernel(
   };
 }
 
+/** What the mount does about access times; the kernel is told, for /proc/mounts to say it. */
+function keepAccessTimes(settings: MountSettings, mode: MountSettings['accessTimes']): void {
+  settings.kernelOptions.delete(settings.accessTimes);
+  settings.kernelOptions.add(mode);
+  settings.accessTimes = mode;
+}
+
+const accessTimes = (mode: MountSettings['accessTimes'], help: string): Flag => ({
+  help,
+  apply: (settings) => keepAccessTimes(settings, mode),
+});
+
+/** Back to the default, if `mode` was what is in force. */
+const noAccessTimes = (mode: MountSettings['accessTimes']): Flag => ({
+  help: `undoes ${mode}`,
+  apply: (settings) => {
+    if (settings.accessTimes === mode) keepAccessTimes(settings, 'noatime');
+  },
+});
+
 const flags: Readonly<Record<string, Flag>> = {
   ro: {
     help: 'read-only',
@@ -78,8 +100,18 @@ const flags: Readonly<Record<string, Flag>> = {
   dev: kernel('dev', ['nodev'], 'device files can be opened (root only)', { rootOnly: true }),
   noexec: kernel('noexec', ['exec'], 'programs cannot be run from it'),
   exec: kernel('exec', ['noexec'], 'programs can be run from it (default)'),
-  noatime: kernel('noatime', ['atime', 'relatime', 'strictatime'], 'reading does not change access times'),
-  atime: kernel('atime', ['noatime'], 'reading may change access times (default)'),
+  noatime: accessTimes('noatime', 'reading does not move access times (default)'),
+  relatime: accessTimes(
+    'relatime',
+    'reading moves an access time that is not newer than the last change, or a day old',
+  ),
+  strictatime: accessTimes(
+    'strictatime',
+    'every read that the kernel does not answer itself moves the access time',
+  ),
+  atime: accessTimes('relatime', 'the same as relatime'),
+  norelatime: noAccessTimes('relatime'),
+  nostrictatime: noAccessTimes('strictatime'),
   nodiratime: kernel('nodiratime', ['diratime'], 'listing directories does not change their access times'),
   diratime: kernel('diratime', ['nodiratime'], 'undoes nodiratime (default)'),
   sync: kernel('sync', ['async'], 'every write is durable before it returns'),
@@ -159,9 +191,7 @@ const valued: Readonly<Record<string, Valued>> = {
 
 /** What fstab and mount(8) say to others than the filesystem. */
 const IGNORED = new Set(
-  'defaults auto noauto user nouser users nousers owner group _netdev nofail relatime norelatime strictatime nostrictatime'.split(
-    ' ',
-  ),
+  'defaults auto noauto user nouser users nousers owner group _netdev nofail'.split(' '),
 );
 const IGNORED_PREFIXES = ['x-', 'X-', 'comment='];
 
@@ -212,7 +242,8 @@ export function parseMountOptions(lists: readonly string[], options: { asRoot: b
     cacheDir: undefined,
     timeoutMs: undefined,
     dirtyBytes: undefined,
-    kernelOptions: new Set(['nosuid', 'nodev']),
+    accessTimes: 'noatime',
+    kernelOptions: new Set(['nosuid', 'nodev', 'noatime']),
   };
   for (const option of lists.flatMap(splitOptionList)) applyOption(settings, option, options.asRoot);
   return settings;

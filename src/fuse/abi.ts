@@ -131,6 +131,8 @@ export const Fopen = {
 
 /** open(2)'s, in fuse_write_in.flags. */
 export const O_APPEND = 0o2000;
+/** In O_SYNC as well. */
+export const O_DSYNC = 0o10_000;
 
 export const GETATTR_FH = 1 << 0;
 export const WRITE_CACHE = 1 << 0;

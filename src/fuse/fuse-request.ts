@@ -9,6 +9,7 @@ export class FuseRequest implements Request {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  readonly opcode: number;
   #interrupted = false;
   #listeners: Set<() => void> | undefined;
 
@@ -16,6 +17,7 @@ export class FuseRequest implements Request {
     this.uid = header.uid;
     this.gid = header.gid;
     this.pid = header.pid;
+    this.opcode = header.opcode;
   }
 
   get interrupted(): boolean {

@@ -44,6 +44,8 @@ export interface Call {
   readonly setxattrExtended: boolean;
   /** Whether a handle may bypass the page cache (Agreement.directIo); it is served without otherwise. */
   readonly directIo: boolean;
+  /** Every write is as with O_SYNC. */
+  readonly isSync: boolean;
 }
 
 export type Handler = (call: Call, body: Buffer) => MaybePromise<Reply>;
@@ -71,8 +73,11 @@ function statx({ operations, request, ino }: Call, body: Buffer): MaybePromise<R
 
 function setattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
   const { fh, change } = decode.decodeSetattr(body);
-  // chown(-1, -1) names nothing to set (chown_common, fs/open.c), and moves ctime all the same.
-  if (Object.keys(change).every((key) => key === 'clearPrivileges')) change.ctime = 'now';
+  // chown(-1, -1) names nothing to set (chown_common, fs/open.c), and moves ctime and takes setuid all the same.
+  if (Object.keys(change).every((key) => key === 'clearPrivileges')) {
+    change.ctime = 'now';
+    change.clearPrivileges = true;
+  }
   return chain(operations.setattr(request, ino, fh, change), encode.encodeAttr);
 }
 
@@ -173,12 +178,20 @@ function read({ operations, request, ino }: Call, body: Buffer): MaybePromise<Re
   });
 }
 
-function write({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+function write(call: Call, body: Buffer): MaybePromise<Reply> {
+  const { operations, request, ino } = call;
   const { fh, offset, flags, openFlags, data } = decode.decodeWrite(body);
   const clear = (flags & abi.WRITE_KILL_SUIDGID) !== 0;
   // A page of a mapping has its place, whichever handle the kernel writes it back through.
   const append = (flags & abi.WRITE_CACHE) === 0 && (openFlags & abi.O_APPEND) !== 0;
-  return chain(operations.write(request, ino, fh, offset, data, clear, append), encode.encodeWrite);
+  const written = operations.write(request, ino, fh, offset, data, clear, append);
+  // The kernel follows other O_SYNC writes with FSYNC, but none on a handle opened with FOPEN_DIRECT_IO, as those
+  // that append are (fuse_direct_write_iter, fs/fuse/file.c).
+  const isSync = call.isSync || (openFlags & abi.O_DSYNC) !== 0;
+  if (!append || !isSync) return chain(written, encode.encodeWrite);
+  return chain(written, (count) =>
+    chain(operations.fsync(request, ino, fh, false), () => encode.encodeWrite(count)),
+  );
 }
 
 function fsync({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {

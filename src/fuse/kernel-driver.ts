@@ -88,6 +88,7 @@ class KernelMount {
       operations,
       port: this.#replies,
       debug: options.debug,
+      isSync: options.kernelOptions.includes('sync'),
       events: { onReady: (minor) => this.#settleReady(minor), onBroken: (error) => this.#end(error) },
     });
     const loopOptions = {

@@ -101,9 +101,12 @@ export function mountArguments(
   return { flags: effective(options).flags, data: [...identity, ...fuseWords(options)].join(',') };
 }
 
+/** The vfs keeps these whatever the kernel says, and fusermount3 3.14 refuses them. */
+const NOT_FOR_FUSERMOUNT = ['relatime', 'strictatime'];
+
 /** The `-o` argument for fusermount3, which adds fd, rootmode, user_id and group_id itself. */
 export function fusermountOption(options: MountOptions): string {
-  const { words } = effective(options);
+  const words = effective(options).words.filter((word) => !NOT_FOR_FUSERMOUNT.includes(word));
   const source = options.source.replaceAll('\\', '\\\\').replaceAll(',', '\\,');
   const readOnly = options.readOnly && !words.includes('ro') ? ['ro'] : [];
   return [...readOnly, ...words, ...fuseWords(options), `subtype=${SUBTYPE}`, `fsname=${source}`].join(',');

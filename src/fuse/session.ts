@@ -19,6 +19,7 @@ import { makeLog } from '../base/log.js';
 import { FsError } from '../proto/errno.js';
 import type { Operations } from '../vfs/operations.js';
 import { FUSE_MAJOR, Opcode, opcodeName } from './abi.js';
+import { passSignalOn } from './caller-signals.js';
 import {
   bodyOf,
   decodeBatchForget,
@@ -60,6 +61,7 @@ export class Session {
   readonly #port: ReplyPort;
   readonly #events: SessionEvents;
   readonly #debug: boolean;
+  readonly #isSync: boolean;
   readonly #outstanding = new Map<number | bigint, FuseRequest>();
   #setxattrExtended = false;
   #directIo = false;
@@ -70,11 +72,14 @@ export class Session {
     port: ReplyPort;
     events: SessionEvents;
     debug: boolean;
+    /** Mounted with `sync`: every write is as with O_SYNC. */
+    isSync: boolean;
   }) {
     this.#operations = options.operations;
     this.#port = options.port;
     this.#events = options.events;
     this.#debug = options.debug;
+    this.#isSync = options.isSync;
   }
 
   /** Requests whose operation has not settled. */
@@ -140,6 +145,7 @@ export class Session {
       ino: inoOf(header.nodeid, opcodeName(header.opcode)),
       setxattrExtended: this.#setxattrExtended,
       directIo: this.#directIo,
+      isSync: this.#isSync,
     };
     const reply = handler(call, bodyOf(frame, header));
     if (!(reply instanceof Promise)) {
@@ -195,9 +201,16 @@ export class Session {
   }
 
   #interrupt(header: Header, body: Buffer): void {
-    const request = this.#outstanding.get(decodeInterrupt(body));
-    if (request === undefined) this.#port.sendFrame(header, EAGAIN, encodeEmpty());
-    else request.interrupt();
+    const unique = decodeInterrupt(body);
+    const request = this.#outstanding.get(unique);
+    if (request === undefined) {
+      this.#port.sendFrame(header, EAGAIN, encodeEmpty());
+      return;
+    }
+    passSignalOn(request, {
+      isLockWait: request.opcode === Opcode.SETLKW,
+      isOver: () => this.#outstanding.get(unique) !== request,
+    });
   }
 
   #init(header: Header, body: Buffer): void {

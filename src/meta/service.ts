@@ -69,6 +69,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     readdir: read('readdir'),
     open: named('open'),
     release: named('release'),
+    accessed: named('accessed'),
     getxattr: read('getxattr'),
     setxattr: named('setxattr'),
     listxattr: read('listxattr'),

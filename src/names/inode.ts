@@ -2,7 +2,7 @@
  * Inode rows: reading one that must be there, making one, changing one.
  *
  * An inode without names that nobody has open is gone, whether or not its rows still wait to be reaped:
- * every operation answers ENOENT for it. Access times are kept as with `noatime`: only setattr sets them.
+ * every operation answers ENOENT for it. Access times move by `setattr` and `accessed` alone.
  */
 import { present } from '../base/assert.js';
 import type { Timespec } from '../base/clock.js';

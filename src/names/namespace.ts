@@ -4,6 +4,7 @@
  */
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { accessed } from './accessed.js';
 import { commit } from './commit.js';
 import { copyRange } from './copy-range.js';
 import { create, mkdir, mknod, symlink } from './create.js';
@@ -36,6 +37,7 @@ export type NamespaceMethod =
   | 'readdir'
   | 'open'
   | 'release'
+  | 'accessed'
   | 'getxattr'
   | 'setxattr'
   | 'listxattr'
@@ -69,6 +71,7 @@ export const namespace: Namespace = {
   readdir,
   open,
   release,
+  accessed,
   getxattr,
   setxattr,
   listxattr,

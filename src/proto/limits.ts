@@ -53,6 +53,8 @@ export const limits = {
   extentsPerMessage: 16_384,
   /** Files in one commit. */
   filesPerCommit: 4096,
+  /** Inodes in one report of what was read. */
+  accessesPerMessage: 4096,
   /** Chunks named in one commit, delete or list reply. */
   chunksPerMessage: 4096,
   /** Calls a peer may have outstanding on one connection; further ones are refused with `busy`. */
@@ -108,6 +110,8 @@ export const limits = {
   reconnectMaxMs: 2_000,
   /** An interrupted call that is already on its way is given this long to finish before EINTR. */
   interruptGraceMs: 1_000,
+  /** The call of a program that catches a signal and goes on is given this long before it is interrupted. */
+  caughtSignalGraceMs: 10_000,
   /** Rows of a session's replies kept for retransmitted mutations. */
   repliesPerSession: 8192,
   /** Bytes of those; a session that has more must first say what it has received. */
@@ -183,6 +187,8 @@ export const limits = {
   chunkIdsLow: 64,
   /** How long a mount's last close of an inode waits for company before the server is told. */
   releaseDelayMs: 100,
+  /** How long an access time that a read has moved waits for company before the server is told. */
+  accessDelayMs: 1_000,
   /** Inodes whose attributes and extents a mount remembers while they are not open. */
   inodesRemembered: 8192,
   /** Calls a mount holds for its metadata server; further ones wait in the kernel. */
@@ -228,5 +234,6 @@ assert(
   limits.readdirPageEntries * (limits.nameBytes + 200) < limits.frameHeaderBytes,
   'a readdir page fits a header',
 );
+assert(limits.accessesPerMessage * 100 < limits.frameHeaderBytes, 'a report of reads fits a header');
 assert(limits.lockWaitsPerSession * 9 < limits.frameHeaderBytes, 'news of every waiting lock fits a header');
 assert(limits.extentsPerMessage * 40 < limits.frameHeaderBytes, 'an extents reply fits a header');

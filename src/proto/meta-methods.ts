@@ -6,6 +6,7 @@
  * (`status`, an observer).
  */
 import { type Static, Type } from '@sinclair/typebox';
+import { accessMethods } from './access-methods.js';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
 import { leaseCallbacks, leaseMethods } from './lease-methods.js';
@@ -348,6 +349,10 @@ export const metaMethods = {
     args: Type.Object({ inos: Type.Array(tIno, { maxItems: limits.filesPerCommit }) }),
     reply: tNothing,
   }),
+
+  // Access times
+
+  ...accessMethods,
 
   // Locks
 

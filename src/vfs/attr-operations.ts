@@ -49,6 +49,7 @@ export class AttrOperations {
     this.#mount.assertWritable('setattr');
     if (change.size !== undefined && change.size > limits.fileBytes) throw new FsError('EFBIG', 'setattr');
     const { fs, files } = this.#mount;
+    if (change.atime !== undefined) this.#mount.accesses?.forget(ino);
     const state = (await this.#files.stateOf(request, fh)) ?? files.get(ino);
     const call = (): Promise<Attr> =>
       this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));

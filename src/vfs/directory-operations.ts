@@ -13,6 +13,7 @@ import { limits } from '../proto/limits.js';
 import type { DirEntry } from '../proto/meta-methods.js';
 import { HandleTable } from './handle-table.js';
 import type { MountContext } from './mount-context.js';
+import { O_NOATIME } from './open-flags.js';
 import type { ReaddirSink, Request } from './operations.js';
 
 const DOT = Buffer.from('.');
@@ -32,6 +33,7 @@ interface Page {
 }
 
 interface DirectoryHandle {
+  readonly noAtime: boolean;
   page: Page | undefined;
 }
 
@@ -43,8 +45,8 @@ export class DirectoryOperations {
     this.#mount = mount;
   }
 
-  opendir(): number {
-    return this.#handles.add({ page: undefined });
+  opendir(flags: number): number {
+    return this.#handles.add({ page: undefined, noAtime: (flags & O_NOATIME) !== 0 });
   }
 
   releasedir(fh: number): void {
@@ -110,7 +112,10 @@ export class DirectoryOperations {
       if (held.next < held.entries.length || held.end) return held;
     }
     const args = { ino, after, limit: limits.readdirPageEntries, plus };
-    const { entries, parent, end } = await this.#mount.fs.call('readdir', args, { request });
+    const { fs, accesses } = this.#mount;
+    const reading = fs.call('readdir', args, { request });
+    const isAccess = accesses?.directories === true && !handle.noAtime;
+    const { entries, parent, end } = await (isAccess ? accesses.reading(request, ino, reading) : reading);
     const page: Page = { entries, parent, end, plus, at: after, next: 0 };
     handle.page = page;
     return page;

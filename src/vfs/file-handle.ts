@@ -3,7 +3,7 @@
  */
 import { FsError } from '../proto/errno.js';
 import type { FileState } from './file-state.js';
-import { mayWrite, O_APPEND } from './open-flags.js';
+import { mayWrite, O_APPEND, O_NOATIME } from './open-flags.js';
 
 /** A read that starts within this many bytes of where the last one ended goes on with it. */
 const SEQUENTIAL_SLACK_BYTES = 1024 * 1024;
@@ -12,6 +12,8 @@ export class FileHandle {
   readonly state: FileState;
   readonly writable: boolean;
   readonly append: boolean;
+  /** Opened with O_NOATIME: reading moves no access time. */
+  readonly noAtime: boolean;
   /** Something was written through this handle since its last flush. */
   wrote = false;
   /** The size at which an append starts has been asked of the server since the open. */
@@ -28,6 +30,7 @@ export class FileHandle {
     this.state = state;
     this.writable = mayWrite(flags);
     this.append = (flags & O_APPEND) !== 0;
+    this.noAtime = (flags & O_NOATIME) !== 0;
     this.#failuresSeen = state.pending.failures;
   }
 

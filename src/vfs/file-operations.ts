@@ -156,7 +156,15 @@ export class FileOperations {
   /** Whether the handle may read is the kernel's to check. **Errors:** EBADF, EIO, ETIMEDOUT, EINTR, ESTALE. */
   read(request: Request, fh: number, offset: number, length: number): MaybePromise<Uint8Array[]> {
     const handle = this.#handles.get(fh);
-    return chain(this.#usable(request, handle), () => this.#reader.read(request, handle, offset, length));
+    const ready = this.#usable(request, handle);
+    const data = chain(ready, () => this.#reader.read(request, handle, offset, length));
+    const { accesses } = this.#mount;
+    if (accesses === undefined || handle.noAtime) return data;
+    return chain(data, (pieces) => {
+      const { attr } = handle.state;
+      if (attr !== undefined) accesses.touched(attr);
+      return pieces;
+    });
   }
 
   /** **Errors:** EBADF (not open for writing), EFBIG, EIO, ENOSPC, ETIMEDOUT, EINTR, ESTALE. */

@@ -13,6 +13,8 @@
 import { assert } from '../base/assert.js';
 import { ExtentOverlay, type Piece } from '../client/extent-overlay.js';
 import { PendingFile } from '../client/pending-file.js';
+import { atimeAfter } from '../names/accessed.js';
+import type { Access } from '../proto/access-methods.js';
 import type { Attr } from '../proto/attr.js';
 import type { ChunkId, Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -80,6 +82,16 @@ export class FileState {
     if (this.#attr === undefined || attr.version >= this.#attr.version) this.#attr = attr;
     if (attr.size === 0) this.#windowOf(attr, [], 0, WHOLE_FILE);
     return this.pending.overlayAttr(this.#attr);
+  }
+
+  /** The newest attributes that are known, as pending writes will make them. */
+  get attr(): Attr | undefined {
+    return this.#attr === undefined ? undefined : this.pending.overlayAttr(this.#attr);
+  }
+
+  /** The server has been told of this. */
+  accessed(access: Access): void {
+    if (this.#attr !== undefined) this.#attr = { ...this.#attr, atime: atimeAfter(this.#attr, access) };
   }
 
   /** A change that this mount has made itself; `truncated`: it also cut the file (or extended it) to its size. */

@@ -7,6 +7,7 @@ import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import { type AccessPolicy, AccessTimes } from './access-times.js';
 import { FileTable } from './file-table.js';
 import { KernelReferences } from './kernel-references.js';
 import { LockOperations } from './lock-operations.js';
@@ -20,13 +21,18 @@ export class MountContext {
   /** Undefined when the driver does not say what its kernel refers to. */
   readonly references: KernelReferences | undefined;
   readonly locks: LockOperations;
+  /** Undefined where reading moves no access times. */
+  readonly accesses: AccessTimes | undefined;
 
   #notifier: Notifier | undefined;
 
-  constructor(fs: Filesystem, options: { kernelForgets: boolean }) {
+  constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
     this.fs = fs;
     this.opens = new OpenInodes(fs);
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
+    const { accessTimes } = options;
+    const keepsAtime = accessTimes !== undefined && !fs.readOnly;
+    this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
     fs.onSessionLost = () => {
       this.locks.sessionLost();
@@ -66,13 +72,17 @@ export class MountContext {
    */
   description(attr: Attr, parent?: Ino): Entry {
     const entryTimeoutMs = parent === undefined ? 0 : this.rememberedForMs(parent);
-    return { attr: this.learn(attr), entryTimeoutMs, attrTimeoutMs: 0 };
+    const { attr: known } = this.attrReply(this.learn(attr));
+    return { attr: known, entryTimeoutMs, attrTimeoutMs: 0 };
   }
 
   attrReply(attr: Attr): AttrReply {
     const pending = this.files.get(attr.ino)?.pending;
     const isFinal = pending === undefined || pending.isClean;
-    return { attr, attrTimeoutMs: isFinal ? this.rememberedForMs(attr.ino) : 0 };
+    return {
+      attr: this.accesses?.shown(attr) ?? attr,
+      attrTimeoutMs: isFinal ? this.rememberedForMs(attr.ino) : 0,
+    };
   }
 
   /** For how long the kernel may answer alone what an inode's lease covers. */

@@ -104,7 +104,9 @@ export class NameOperations {
 
   async readlink(request: Request, ino: Ino): Promise<Uint8Array> {
     try {
-      return (await this.#mount.fs.call('readlink', { ino }, { request })).target;
+      const { fs, accesses } = this.#mount;
+      const reading = fs.call('readlink', { ino }, { request });
+      return (await (accesses?.reading(request, ino, reading) ?? reading)).target;
     } catch (error) {
       throw staleIfGone(error, 'readlink');
     }

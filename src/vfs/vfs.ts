@@ -10,6 +10,7 @@ import { makeLog } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
+import type { AccessPolicy } from './access-times.js';
 import { AttrOperations } from './attr-operations.js';
 import { DataOperations } from './data-operations.js';
 import { DirectoryOperations } from './directory-operations.js';
@@ -44,9 +45,13 @@ export class Vfs implements Operations {
   readonly #directories: DirectoryOperations;
   #closed: Promise<void> | undefined;
 
-  /** `kernelForgets`: the driver passes on every FORGET of its kernel, so that references can be counted. */
-  constructor(filesystem: Filesystem, options: { kernelForgets?: boolean } = {}) {
-    this.#mount = new MountContext(filesystem, { kernelForgets: options.kernelForgets === true });
+  /**
+   * `kernelForgets`: the driver passes on every FORGET of its kernel, so that references can be counted.
+   * `accessTimes`: which reads move access times; none unless given.
+   */
+  constructor(filesystem: Filesystem, options: { kernelForgets?: boolean; accessTimes?: AccessPolicy } = {}) {
+    const { kernelForgets = false, accessTimes } = options;
+    this.#mount = new MountContext(filesystem, { kernelForgets, accessTimes });
     this.#names = new NameOperations(this.#mount);
     this.#files = new FileOperations(this.#mount);
     this.#attrs = new AttrOperations(this.#mount, this.#files);
@@ -69,7 +74,8 @@ export class Vfs implements Operations {
   }
 
   async #close(): Promise<void> {
-    const { fs } = this.#mount;
+    const { fs, accesses } = this.#mount;
+    await accesses?.close();
     try {
       // With nothing to write, a server that is away need not be waited for.
       if (fs.writer.dirtyBytes > 0 || (fs.isUp && !fs.readOnly)) await fs.writer.flushAll();
@@ -228,9 +234,9 @@ export class Vfs implements Operations {
   opendir(
     _req: Request,
     _ino: Ino,
-    _flags: number,
+    flags: number,
   ): MaybePromise<{ fh: number; cacheDir: boolean; keepCache: boolean }> {
-    return { fh: this.#directories.opendir(), cacheDir: false, keepCache: false };
+    return { fh: this.#directories.opendir(flags), cacheDir: false, keepCache: false };
   }
 
   readdir(

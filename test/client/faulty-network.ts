@@ -12,6 +12,7 @@ interface Faults {
   frozen: boolean;
   /** The next frame that arrives from the server is lost, and the connection with it. */
   loseNextAnswer: boolean;
+  refuseThen: boolean;
   readonly open: Set<FaultyTransport>;
 }
 
@@ -47,6 +48,7 @@ class FaultyTransport implements Transport {
     this.#inner.onFrame = (frame) => {
       if (this.#faults.loseNextAnswer) {
         this.#faults.loseNextAnswer = false;
+        if (this.#faults.refuseThen) this.#faults.refused = true;
         this.cut();
         return;
       }
@@ -99,7 +101,7 @@ export class FaultyNetwork {
   #of(url: string): Faults {
     let faults = this.#faults.get(url);
     if (faults === undefined) {
-      faults = { refused: false, frozen: false, loseNextAnswer: false, open: new Set() };
+      faults = { refused: false, frozen: false, loseNextAnswer: false, refuseThen: false, open: new Set() };
       this.#faults.set(url, faults);
     }
     return faults;
@@ -139,7 +141,9 @@ export class FaultyNetwork {
     for (const transport of [...faults.open]) transport.thaw();
   }
 
-  loseNextAnswer(url: string): void {
+  /** The connection ends with it; `refuse`: and no new one is allowed until `allow`. */
+  loseNextAnswer(url: string, { refuse = false }: { refuse?: boolean } = {}): void {
     this.#of(url).loseNextAnswer = true;
+    this.#of(url).refuseThen = refuse;
   }
 }

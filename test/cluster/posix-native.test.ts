@@ -1,5 +1,6 @@
 /** The table of POSIX checks on a mount with the fuse-native driver, and what is known not to work there. */
 import t from 'tap';
+import { aclChecks } from '../posix/checks/acl.js';
 import type { ExpectedFailure } from '../posix/table.js';
 import { mountedTables } from './mounted-table.js';
 
@@ -12,9 +13,11 @@ const OWNERS = "everything belongs to the daemon's user";
 
 const noFallocate = limit(/EOPNOTSUPP|not supported/, 'no fallocate');
 const noTmpfile = limit(/ENOTSUP|EOPNOTSUPP/, 'no O_TMPFILE');
+const noAcls = limit(/EOPNOTSUPP|not supported/, 'no ACLs');
 const notHeld = limit(/ENOENT/, 'what is removed is not held');
 
 const expected: Readonly<Record<string, ExpectedFailure>> = {
+  ...Object.fromEntries(Object.keys(aclChecks).map((name) => [`acl: ${name}`, noAcls])),
   'names: any bytes but slash and NUL make a name': limit(/EILSEQ/, 'names are text'),
   'times: times are set to the nanosecond': limit(/1000000001123000000n/, 'times are milliseconds'),
   'times: times before 1970 and after 2038 are kept': limit(/0n/, 'times before 1970 show as 1970'),
@@ -46,9 +49,16 @@ const expected: Readonly<Record<string, ExpectedFailure>> = {
   'unnamed: with O_EXCL it never gets a name': noTmpfile,
   'unnamed: what has lost its last name gets none again': noTmpfile,
   'unnamed: the umask and a setgid directory apply to it': noTmpfile,
+  'size-limits: with SIGXFSZ ignored, all that would pass the limit is EFBIG': limit(
+    /fallocate -l/,
+    'no fallocate',
+  ),
+  'size-limits: an offset beyond what a file can have is EFBIG': noFallocate,
   'links: a symlink keeps its target byte for byte': limit(/EILSEQ/, 'names are text'),
   'rename: RENAME_NOREPLACE refuses an existing target': limit(/EINVAL/, 'rename has no flags'),
   'rename: RENAME_EXCHANGE swaps two names of any kind': limit(/EINVAL/, 'rename has no flags'),
+  'rename: RENAME_WHITEOUT leaves a whiteout at the old name': limit(/EINVAL/, 'rename has no flags'),
+  'permissions: a supplementary group counts as the caller’s own': limit(/not permitted/, OWNERS),
   'permissions: only the owner changes attributes': limit(/EPERM/, OWNERS),
   'permissions: in a sticky directory only owners remove and rename': limit(/EPERM/, OWNERS),
   'permissions: a setgid directory hands down its group': limit(/EACCES/, OWNERS),

@@ -20,7 +20,7 @@ const GIT_ENV = {
 /** A tree of some hundred files with links, modes, odd names and a large one. `$0`: where. */
 const MAKE_TREE = `
 mkdir -p tree/{a,b/c,empty}; cd tree
-for i in $(seq 150); do head -c $((i * 131 % 20000)) /dev/urandom > a/file-$i; echo "line $i" > b/c/$i.txt; done
+for i in $(seq 80); do head -c $((i * 131 % 20000)) /dev/urandom > a/file-$i; echo "line $i" > b/c/$i.txt; done
 head -c 3000000 /dev/urandom > large; : > nothing
 ln -s ../a/file-1 b/link; ln -s nowhere b/dangling; ln a/file-2 b/hard
 chmod 755 a/file-3; chmod 400 a/file-4; chmod 700 b/c

@@ -18,9 +18,9 @@ t.test(
 );
 
 t.test('set-user-ID programs and devices are off unless root asks', async (t) => {
-  t.same(words([]), ['nosuid', 'nodev']);
-  t.same(words(['suid,dev']), ['suid', 'dev']);
-  t.same(words(['suid', 'nosuid']), ['nodev', 'nosuid']);
+  t.same(words([]), ['nosuid', 'nodev', 'noatime']);
+  t.same(words(['suid,dev']), ['noatime', 'suid', 'dev']);
+  t.same(words(['suid', 'nosuid']), ['nodev', 'noatime', 'nosuid']);
   t.throws(() => parseMountOptions(['dev'], asUser), CommandError);
   t.throws(() => parseMountOptions(['suid'], asUser), CommandError);
 });
@@ -31,6 +31,25 @@ t.test('later options override earlier ones', async (t) => {
   t.ok(words(['exec,noexec']).includes('noexec'));
   t.notOk(words(['noexec', 'exec']).includes('noexec'));
   t.equal(parseMountOptions(['timeout=1,timeout=2'], asRoot).timeoutMs, 2000);
+});
+
+t.test('access times are not kept unless asked for, and the kernel is told what is in force', async (t) => {
+  const cases = {
+    '': 'noatime',
+    relatime: 'relatime',
+    atime: 'relatime',
+    strictatime: 'strictatime',
+    'relatime,strictatime': 'strictatime',
+    'strictatime,noatime': 'noatime',
+    'relatime,norelatime': 'noatime',
+    'strictatime,norelatime': 'strictatime',
+    'strictatime,nostrictatime': 'noatime',
+  };
+  for (const [list, mode] of Object.entries(cases)) {
+    const { accessTimes, kernelOptions } = parseMountOptions([list], asRoot);
+    t.equal(accessTimes, mode, list);
+    t.same([...kernelOptions], ['nosuid', 'nodev', mode], list);
+  }
 });
 
 t.test('options with a value are read', async (t) => {
@@ -67,7 +86,7 @@ t.test("fstab's words to others are passed over", async (t) => {
     ['defaults,noauto,user,_netdev,nofail,x-systemd.automount,comment=a'],
     asRoot,
   );
-  t.same([...settings.kernelOptions], ['nosuid', 'nodev']);
+  t.same([...settings.kernelOptions], ['nosuid', 'nodev', 'noatime']);
 });
 
 t.test('lists are split at commas that are not escaped', async (t) => {

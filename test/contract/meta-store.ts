@@ -382,7 +382,7 @@ class Walk {
     const prng = this.#prng;
     const at = this.#at();
     const to = this.#at();
-    switch (prng.int(0, 17)) {
+    switch (prng.int(0, 18)) {
       case 0:
       case 1:
       case 2: {
@@ -427,6 +427,14 @@ class Walk {
         );
       case 16:
         return undefined;
+      case 17: {
+        const files = [this.#ino(), this.#ino()].map((ino) => ({
+          ino,
+          atime: context.now,
+          seen: context.now,
+        }));
+        return namespace.accessed(context, { files });
+      }
       default:
         return this.#commit(context);
     }

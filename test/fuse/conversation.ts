@@ -27,6 +27,7 @@ export function conversation(options: { begun: boolean }): Conversation {
   const session = new Session({
     operations: recorder.operations,
     debug: false,
+    isSync: false,
     events: { onReady: () => {}, onBroken: (error) => broken.push(error) },
     port: {
       sendFrame: (header, errno, frame) => send(header, errno, frame, frame.length),

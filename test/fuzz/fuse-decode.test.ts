@@ -54,6 +54,7 @@ t.test('mutated requests never crash the session, and are answered at most once'
       const session = new Session({
         operations: recorder.operations,
         debug: false,
+        isSync: false,
         events: {
           onReady: () => {},
           onBroken: () => {

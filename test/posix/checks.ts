@@ -1,5 +1,7 @@
 /** The whole table: every check by its name. */
 import type { Check, Checks } from './check.js';
+import { accessTimeChecks } from './checks/access-times.js';
+import { aclChecks } from './checks/acl.js';
 import { attributeChecks } from './checks/attributes.js';
 import { dataChecks } from './checks/data.js';
 import { directoryChecks } from './checks/directories.js';
@@ -13,6 +15,7 @@ import { raceChecks } from './checks/races.js';
 import { rangeChecks } from './checks/ranges.js';
 import { removedChecks } from './checks/removed.js';
 import { renameChecks } from './checks/rename.js';
+import { sizeLimitChecks } from './checks/size-limits.js';
 import { specialChecks } from './checks/special.js';
 import { timeChecks } from './checks/times.js';
 import { unnamedChecks } from './checks/unnamed.js';
@@ -22,8 +25,10 @@ const AREAS: Record<string, Checks> = {
   names: nameChecks,
   attributes: attributeChecks,
   times: timeChecks,
+  'access-times': accessTimeChecks,
   data: dataChecks,
   ranges: rangeChecks,
+  'size-limits': sizeLimitChecks,
   mapping: mappingChecks,
   directories: directoryChecks,
   links: linkChecks,
@@ -32,6 +37,7 @@ const AREAS: Record<string, Checks> = {
   removed: removedChecks,
   unnamed: unnamedChecks,
   xattrs: xattrChecks,
+  acl: aclChecks,
   permissions: permissionChecks,
   special: specialChecks,
   races: raceChecks,

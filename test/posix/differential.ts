@@ -3,7 +3,7 @@
  * answer the same and look the same afterwards. One is on a filesystem that is taken for right (the host's).
  *
  *     node differential.js --reference DIR --subject DIR [--seed N] [--operations N] [--user UID]
- *                          [--with fallocate,seek-hole,copy-file-range,removed] [--lie CALL]
+ *                          [--without fallocate,seek-hole,copy-file-range,removed,acl,devices] [--lie CALL]
  *
  * What it does follows from the seed alone. It goes in rounds, each in fresh directories and with the next
  * seed: `--seed ROUND --operations 1` does one again. A difference is shrunk to the operations that show it,
@@ -30,7 +30,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     operations: { type: 'string', default: '3000' },
     user: { type: 'string' },
-    with: { type: 'string', default: '' },
+    without: { type: 'string', default: '' },
     lie: { type: 'string' },
   },
 });
@@ -43,13 +43,9 @@ function wholeNumber(name: string, text: string): number {
 
 function readExtras(text: string): Set<Extra> {
   const names = text.split(',').filter((name) => name !== '');
-  return new Set(
-    names.map((name) => {
-      const extra = EXTRAS.find((known) => known === name);
-      if (extra === undefined) throw new Error(`--with: not one of ${EXTRAS.join(', ')}: ${name}`);
-      return extra;
-    }),
-  );
+  const unknown = names.find((name) => !EXTRAS.some((known) => known === name));
+  if (unknown !== undefined) throw new Error(`--without: not one of ${EXTRAS.join(', ')}: ${unknown}`);
+  return new Set(EXTRAS.filter((extra) => !names.includes(extra)));
 }
 
 /** A directory of our own in `parent`, the user's when there is one. */
@@ -100,7 +96,7 @@ function main(): boolean {
   const [seed, count, extras] = [
     wholeNumber('seed', values.seed),
     wholeNumber('operations', values.operations),
-    readExtras(values.with),
+    readExtras(values.without),
   ];
   if (user !== undefined) {
     process.setgroups?.([]);

@@ -31,6 +31,7 @@ const calls = {
   truncate: native('int truncate(const void *, int64_t)'),
   symlink: native('int symlink(const void *, const void *)'),
   fallocate: native('int fallocate(int, int, int64_t, int64_t)'),
+  pwrite: native('int64_t pwrite(int, const void *, size_t, int64_t)'),
   lseek: native('int64_t lseek(int, int64_t, int)'),
   copy_file_range: native('int64_t copy_file_range(int, void *, int, void *, size_t, unsigned int)'),
   linkat: native('int linkat(int, const void *, int, const void *, int)'),
@@ -61,6 +62,7 @@ export const SEEK_HOLE = 4;
 export const O_TMPFILE = 0o20200000;
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
+export const RENAME_WHITEOUT = 4;
 export const XATTR_CREATE = 1;
 export const XATTR_REPLACE = 2;
 export const UTIME_NOW = (1 << 30) - 1;
@@ -105,6 +107,12 @@ export function fallocate(fd: number, mode: number, offset: number, length: numb
 
 export function lseek(fd: number, offset: number, whence: number): number {
   return call('lseek', fd, offset, whence);
+}
+
+/** pwrite(2) at offsets beyond 2^53 too; how many bytes were written. */
+export function pwrite(fd: number, data: string, offset: number): number {
+  const bytes = Buffer.from(data);
+  return call('pwrite', fd, bytes, bytes.length, offset);
 }
 
 /** How many bytes were copied. */

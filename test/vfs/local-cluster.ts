@@ -58,6 +58,8 @@ export interface TestMount {
   readonly network: FaultyNetwork;
 }
 
+type VfsOptions = NonNullable<ConstructorParameters<typeof Vfs>[1]>;
+
 export class LocalCluster {
   readonly dir = mkdtempSync(join(tmpdir(), 'leasefs-vfs-'));
   readonly chunkServers: ChunkServer[] = [];
@@ -112,7 +114,7 @@ export class LocalCluster {
     this.meta = await startMetaServer({ dataDir, host: '127.0.0.1', port, replicas: this.#replicas });
   }
 
-  async mount(options: Partial<FilesystemOptions> & { kernelForgets?: boolean } = {}): Promise<TestMount> {
+  async mount(options: Partial<FilesystemOptions> & VfsOptions = {}): Promise<TestMount> {
     const network = new FaultyNetwork();
     const fs = await connectFilesystem({
       metaUrl: this.meta.url,
@@ -123,7 +125,7 @@ export class LocalCluster {
       connect: network.connect,
       ...options,
     });
-    const mount = { vfs: new Vfs(fs, { kernelForgets: options.kernelForgets === true }), fs, network };
+    const mount = { vfs: new Vfs(fs, options), fs, network };
     this.#mounts.push(mount);
     return mount;
   }

@@ -80,11 +80,9 @@ t.test('a lock that is granted to nobody is taken back, and what was held before
   t.equal(await a.set({ type: 'read', start: 5, end: 5 }), 'ok');
   const request = new TestRequest();
   // The server grants it; the answer is lost, and the mount cannot ask again.
-  a.network.loseNextAnswer(cluster.metaUrl);
+  a.network.loseNextAnswer(cluster.metaUrl, { refuse: true });
   const asked = a.set({ start: 0, end: 9 }, { wait: true, request });
-  await sleep(30);
-  a.network.refuse(cluster.metaUrl);
-  await sleep(50);
+  await sleep(80);
   request.interrupt();
   t.equal(await asked, 'EINTR');
   t.equal(request.listeners, 0);

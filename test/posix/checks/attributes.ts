@@ -57,6 +57,23 @@ export const attributeChecks: Checks = {
     assert.deepEqual(ids(), [2 ** 32 - 2, 7]);
     assert.equal(fs.lstatSync(join(dir, 'l')).uid, 5);
   },
+  'chown to nobody takes setuid as well': (dir, host) => {
+    needsRoot(host);
+    const path = join(dir, 'f');
+    fs.writeFileSync(path, 'x');
+    for (const [before, after] of [
+      [0o4755, 0o755],
+      [0o6711, 0o711],
+      [0o2644, 0o2644],
+    ] as const) {
+      fs.chmodSync(path, before);
+      fs.chownSync(path, 2 ** 32 - 1, 2 ** 32 - 1);
+      assert.equal(fs.statSync(path).mode & 0o7777, after);
+    }
+    fs.chmodSync(dir, 0o2755);
+    fs.chownSync(dir, 2 ** 32 - 1, 2 ** 32 - 1);
+    assert.equal(fs.statSync(dir).mode & 0o7777, 0o2755, 'a directory keeps it');
+  },
   'chown takes setuid and executable setgid, even from root': (dir, host) => {
     needsRoot(host);
     const path = join(dir, 'f');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { type Checks, needsRoot } from '../check.js';
-import { inside } from '../children.js';
+import { inside, succeed } from '../children.js';
 
 const mode = (path: string): number => fs.lstatSync(path).mode & 0o7777;
 
@@ -169,6 +169,41 @@ export const permissionChecks: Checks = {
     fs.chownSync(file(dir, 'f', 0o755), host.other.uid, 4321);
     await inside(dir, null, ({ fs }) => fs.chmodSync('f', 0o2755), { user: host.other });
     assert.equal(mode(join(dir, 'f')), 0o755);
+  },
+  'a supplementary group counts as the caller’s own': async (dir, host) => {
+    needsRoot(host);
+    fs.chmodSync(dir, 0o755);
+    const shared = directory(dir, 'shared', 0o770);
+    fs.chownSync(shared, 0, 4321);
+    fs.chmodSync(shared, 0o2770);
+    fs.chownSync(file(dir, 'mine', 0o644), host.other.uid, host.other.gid);
+    fs.chownSync(file(dir, 'ours', 0o660), 0, 4321);
+    const member = ['setpriv', `--reuid=${host.other.uid}`, `--regid=${host.other.gid}`, '--groups=4321'];
+    const script = `
+      umask 022; echo x > shared/f; mkdir shared/d; echo y >> ours; cat ours > shared/copy
+      mknod shared/p p; ln -s f shared/l; chgrp 4321 mine; chmod 2755 mine; chmod 2775 shared/copy`;
+    await succeed(dir, [...member, 'sh', '-ec', script]);
+    for (const name of ['f', 'd', 'copy', 'p', 'l']) {
+      const { uid, gid } = fs.lstatSync(join(shared, name));
+      assert.deepEqual([uid, gid], [host.other.uid, 4321], name);
+    }
+    const modes = ['shared/f', 'shared/d', 'shared/copy', 'mine'].map((name) => mode(join(dir, name)));
+    assert.deepEqual(modes, [0o644, 0o2755, 0o2775, 0o2755], 'setgid is given to its members');
+  },
+  'setgid at creation is for members of the group': async (dir, host) => {
+    needsRoot(host);
+    fs.chmodSync(dir, 0o755);
+    const shared = directory(dir, 'shared', 0o777);
+    fs.chownSync(shared, 0, 4321);
+    fs.chmodSync(shared, 0o2777);
+    const { uid, gid } = host.other;
+    for (const groups of ['--clear-groups', '--groups=4321']) {
+      const node = `process.umask(0); fs.closeSync(fs.openSync('${groups}', 'wx', 0o2755))`;
+      const argv = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, groups, process.execPath, '-e', node];
+      await succeed(shared, argv);
+    }
+    assert.equal(mode(join(shared, '--clear-groups')), 0o755);
+    assert.equal(mode(join(shared, '--groups=4321')), 0o2755);
   },
   'writing, cutting and giving away take setuid and setgid': async (dir, host) => {
     needsRoot(host);

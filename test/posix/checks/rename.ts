@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { type Checks, fails, outcome } from '../check.js';
 import { inside } from '../children.js';
-import { RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2 } from '../libc.js';
+import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2 } from '../libc.js';
 
 const KINDS = ['file', 'empty', 'full', 'symlink', 'missing'] as const;
 type Kind = (typeof KINDS)[number];
@@ -138,5 +138,27 @@ export const renameChecks: Checks = {
     assert.equal(fs.statSync(`${f}/..`).ino, ino(dir));
     fails('ENOENT', () => renameat2(f, join(dir, 'none'), RENAME_EXCHANGE));
     fails('EINVAL', () => renameat2(f, d, RENAME_EXCHANGE | RENAME_NOREPLACE));
+  },
+  'RENAME_WHITEOUT leaves a whiteout at the old name': (dir) => {
+    const [f, g, d] = [join(dir, 'f'), join(dir, 'g'), join(dir, 'x', 'd')];
+    fs.mkdirSync(d, { recursive: true });
+    fs.writeFileSync(f, 'f');
+    fs.writeFileSync(g, 'g');
+    const before = [ino(f), ino(d)];
+    renameat2(f, g, RENAME_WHITEOUT);
+    renameat2(d, join(dir, 'e'), RENAME_WHITEOUT);
+    assert.deepEqual([ino(g), ino(join(dir, 'e'))], before, 'a file over another, a directory elsewhere');
+    assert.equal(fs.readFileSync(g, 'utf8'), 'f');
+    for (const path of [f, d]) {
+      const { mode, rdev, nlink, uid } = fs.lstatSync(path);
+      assert.deepEqual([mode, rdev, nlink, uid], [fs.constants.S_IFCHR, 0, 1, process.geteuid?.()]);
+    }
+    assert.equal(fs.statSync(join(dir, 'x')).nlink, 2, 'which is no directory');
+    fails('ENOTDIR', () => fs.readdirSync(d));
+    fails('ENOENT', () => renameat2(join(dir, 'none'), join(dir, 'h'), RENAME_WHITEOUT));
+    fails('EEXIST', () => renameat2(g, f, RENAME_WHITEOUT | RENAME_NOREPLACE));
+    fails('EINVAL', () => renameat2(g, f, RENAME_WHITEOUT | RENAME_EXCHANGE));
+    for (const path of [f, d]) fs.unlinkSync(path);
+    assert.deepEqual(fs.readdirSync(dir).sort(), ['e', 'g', 'x']);
   },
 };

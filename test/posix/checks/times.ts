@@ -1,4 +1,4 @@
-/** When timestamps move, and to where. Access times are only ever set, never expected to follow reads. */
+/** When timestamps move, and to where. Which reads move access times is access-times.ts's. */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';

@@ -64,15 +64,17 @@ function onTwo(
 
 const rename: Maker = (args) => onTwo(args, 'rename', () => ['', (from, to) => told(calls.rename(from, to))]);
 
-const RENAME_NAMES = ['0', 'NOREPLACE', 'EXCHANGE', 'NOREPLACE|EXCHANGE'];
-const renameat2: Maker = (args) =>
-  onTwo(args, 'renameat2', () => {
-    const flags = args.prng.pick([1, 1, 1, 2, 2, 2, 2, 3]);
-    return [
-      RENAME_NAMES[flags] ?? '',
-      (from, to) => told(calls.renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)),
-    ];
-  });
+const RENAME_FLAGS = ['NOREPLACE', 'EXCHANGE', 'WHITEOUT'];
+const renameWith =
+  (choices: readonly number[]): Maker =>
+  (args) =>
+    onTwo(args, 'renameat2', () => {
+      const flags = args.prng.pick(choices);
+      return [
+        RENAME_FLAGS.filter((_, bit) => (flags & (1 << bit)) !== 0).join('|'),
+        (from, to) => told(calls.renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)),
+      ];
+    });
 
 const link: Maker = (args) =>
   onTwo(args, 'link', () => {
@@ -177,6 +179,13 @@ const readdir: Maker = (args) =>
       return { text: nameEntries(entries) };
     },
   ]);
+
+const mknodDevice: Maker = (args) =>
+  onPath(args, 'mknod', () => {
+    // No driver has these numbers, and 0:0 is a whiteout.
+    const [mode, device] = [args.prng.pick([0o020_644, 0o060_600]), args.prng.pick([0, 0xefff, 0xefff_0101])];
+    return [`${octal(mode)}, ${device}`, (path) => told(calls.mknod(path, mode, device))];
+  });
 
 const mknod: Maker = (args) =>
   onPath(args, 'mknod', () => {
@@ -285,7 +294,9 @@ export const nameOperations: readonly Weighted[] = [
   [4, rmdir],
   [6, unlink],
   [9, rename],
-  [4, renameat2],
+  [4, renameWith([1, 1, 1, 2, 2, 2, 2, 3])],
+  [1, renameWith([4, 4, 5, 6]), 'devices'],
+  [1, mknodDevice, 'devices'],
   [6, link],
   [5, symlink],
   [2, readlink],

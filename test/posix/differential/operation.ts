@@ -21,10 +21,10 @@ export interface Operation {
 }
 
 /**
- * What is left out unless asked for, because leasefs cannot do it yet. `removed`: anything with directories,
- * FIFOs and O_PATH descriptors that are open and have no name any more.
+ * What a driver, or the host's filesystem, may not have. `removed`: anything with directories, FIFOs and O_PATH
+ * descriptors that are open and have no name any more. `devices`: needs root, and a mount with `-o dev`.
  */
-export const EXTRAS = ['fallocate', 'seek-hole', 'copy-file-range', 'removed'] as const;
+export const EXTRAS = ['fallocate', 'seek-hole', 'copy-file-range', 'removed', 'acl', 'devices'] as const;
 export type Extra = (typeof EXTRAS)[number];
 
 export const told = (result: number): Outcome => ({ text: nameResult(result) });

@@ -7,6 +7,7 @@ import { Prng } from '../../../src/base/prng.js';
 import { fileOperations } from './file-operations.js';
 import { nameOperations } from './name-operations.js';
 import { Arguments, type Extra, type Operation } from './operation.js';
+import { rareOperations } from './rare-operations.js';
 import { type Outcome, Side } from './side.js';
 import {
   AT_EMPTY_PATH,
@@ -26,7 +27,7 @@ const TREE_EVERY = 100;
 export function randomOperations(seed: number, count: number, extras: ReadonlySet<Extra>): Operation[] {
   const args = new Arguments(new Prng(seed));
   // Each maker as often as its weight says, in tenths.
-  const makers = [...fileOperations, ...nameOperations].flatMap(([weight, make, extra]) =>
+  const makers = [...fileOperations, ...nameOperations, ...rareOperations].flatMap(([weight, make, extra]) =>
     extra === undefined || extras.has(extra)
       ? Array.from({ length: Math.round(weight * 10) }, () => make)
       : [],
@@ -171,13 +172,13 @@ function describeChange(before: Stat | string | undefined, after: Stat | string)
 function treeDifference(sides: readonly [Side, Side], all: boolean): Found | undefined {
   const [reference, subject] = sides.map((side) => {
     const entered = side.enter(undefined);
-    return entered < 0 ? new Map([['.', nameResult(entered)]]) : readTree('.');
+    return entered < 0 ? new Map([['.', nameResult(entered)]]) : readTree();
   });
   const lines = compareTrees(reference ?? new Map(), subject ?? new Map());
   if (lines.length === 0 && all) {
     const [above, below] = sides.map((side): Tree => {
       process.chdir(side.top);
-      return readTree('.');
+      return readTree();
     });
     lines.push(...compareTrees(above ?? new Map(), below ?? new Map()));
   }

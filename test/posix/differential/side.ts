@@ -7,7 +7,21 @@
  * where everything begins: from one above, the next could be reached.
  */
 import fs from 'node:fs';
-import { AT_EMPTY_PATH, calls, S_IFMT, S_IFREG, stat, workingDirectory, z } from './system-calls.js';
+import { basename, dirname } from 'node:path';
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  calls,
+  isDirectory,
+  nameResult,
+  readDirectory,
+  S_IFMT,
+  S_IFREG,
+  stat,
+  workingDirectory,
+  z,
+} from './system-calls.js';
 
 export const SLOTS = 6;
 const SEEK_CUR = 1;
@@ -33,12 +47,15 @@ export class Side {
 
   constructor(top: string) {
     this.top = top;
-    fs.mkdirSync(top, { mode: 0o755 });
-    const root = `${top}/${Array(DEPTH).fill(NESTED).join('/')}`;
-    fs.mkdirSync(root, { recursive: true, mode: 0o755 });
-    this.#rootPath = root;
-    this.#root = calls.open(z(root), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY, 0);
-    if (this.#root < 0) throw new Error(`cannot open ${root}`);
+    // Down step by step: a mount that caches nothing is asked for every part of a path again.
+    must(calls.mkdir(z(top), 0o755), top);
+    must(calls.chdir(z(top)), top);
+    for (let depth = 0; depth < DEPTH; depth++) {
+      must(calls.mkdir(z(NESTED), 0o755), NESTED);
+      must(calls.chdir(z(NESTED)), NESTED);
+    }
+    this.#rootPath = workingDirectory() ?? top;
+    this.#root = must(calls.open(z('.'), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY, 0), top);
   }
 
   /** Makes a directory the process's working directory: a slot's, or where everything begins. 0 or -errno. */
@@ -74,26 +91,40 @@ export class Side {
     return calls.fchmod(this.#root, 0o755);
   }
 
-  /** Removes everything. Leaves the working directory, which must be outside by then. */
+  /** Removes everything. The working directory is outside afterwards. */
   end(): void {
     for (let slot = 0; slot < SLOTS; slot++) this.fill(slot, -1);
     this.heal();
     calls.close(this.#root);
-    removeTree(Buffer.from(this.top));
+    must(calls.chdir(z(dirname(this.top))), this.top);
+    removeTree(basename(this.top));
+    process.chdir('/');
   }
 }
 
-/** Like `rm -rf`, also where there is no permission as long as it could be given. */
-function removeTree(path: Buffer): void {
-  const found = fs.lstatSync(path);
-  if (!found.isDirectory()) {
-    fs.unlinkSync(path);
+/** What the fuzzer itself cannot do without. */
+function must(result: number, path: string): number {
+  if (result < 0) throw new Error(`the fuzzer's own ${path}: ${nameResult(result)}`);
+  return result;
+}
+
+/** Like `rm -rf` of a name in the working directory, also without permission as long as it could be given. */
+function removeTree(name: string): void {
+  const found = stat(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW);
+  if (typeof found === 'string') throw new Error(`cannot remove ${name}: ${found}`);
+  if (!isDirectory(found)) {
+    must(calls.unlink(z(name)), name);
     return;
   }
-  if ((found.mode & 0o700) !== 0o700) fs.chmodSync(path, 0o700);
-  for (const name of fs.readdirSync(path, { encoding: 'buffer' }))
-    removeTree(Buffer.concat([path, Buffer.from('/'), name]));
-  fs.rmdirSync(path);
+  if ((found.mode & 0o700) !== 0o700) must(calls.chmod(z(name), 0o700), name);
+  must(calls.chdir(z(name)), name);
+  const fd = must(calls.open(z('.'), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY, 0), name);
+  const entries = readDirectory(fd);
+  calls.close(fd);
+  if (typeof entries === 'string') throw new Error(`cannot list ${name}: ${entries}`);
+  for (const child of entries.keys()) if (child !== '.' && child !== '..') removeTree(child);
+  must(calls.chdir(z('..')), name);
+  must(calls.rmdir(z(name)), name);
 }
 
 /** Whether timestamps of this directory's filesystem tell two changes apart that follow at once. */

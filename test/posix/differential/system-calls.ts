@@ -25,6 +25,7 @@ export const z = (path: string): Buffer => Buffer.from(`${path}\0`, 'latin1');
 export const calls = {
   open: sys('int open(const void *, int, unsigned int)'),
   close: sys('int close(int)'),
+  chdir: sys('int chdir(const void *)'),
   fchdir: sys('int fchdir(int)'),
   read: sys('int64_t read(int, void *, size_t)'),
   pread: sys('int64_t pread(int, void *, size_t, int64_t)'),

@@ -40,9 +40,12 @@ class Walk {
   /** The first path of each file that has more than one. */
   readonly #firsts = new Map<bigint, string>();
 
-  /** `path`: from the working directory; `listedType`: what its directory says that it is. */
-  visit(path: string, listedType: number | undefined): void {
-    const found = stat(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW);
+  /**
+   * `name`: in the working directory, which goes down with the walk, because a mount that caches nothing is
+   * asked for every part of a path again; `listedType`: what its directory says that it is.
+   */
+  visit(name: string, path: string, listedType: number | undefined): void {
+    const found = stat(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW);
     if (typeof found === 'string') {
       this.lines.set(path, found);
       return;
@@ -55,21 +58,38 @@ class Walk {
       this.#firsts.set(found.ino, first);
       line += ` is ${first}`;
     }
-    if (type === S_IFREG) line += ` content ${hashOf(path)}`;
-    if (type === S_IFLNK) line += ` target ${targetOf(path)}`;
-    const names = isDirectory(found) ? entriesOf(path) : undefined;
-    if (typeof names === 'string') line += ` not listed: ${names}`;
-    this.lines.set(path, line + xattrsOf(path));
-    if (names === undefined || typeof names === 'string') return;
-    for (const [name, listed] of [...names].sort(([a], [b]) => (a < b ? -1 : 1)))
-      if (name !== '.' && name !== '..') this.visit(`${path}/${name}`, listed);
+    if (type === S_IFREG) line += ` content ${hashOf(name)}`;
+    if (type === S_IFLNK) line += ` target ${targetOf(name)}`;
+    this.lines.set(path, line + xattrsOf(name));
+    if (isDirectory(found)) this.#list(name, path);
+  }
+
+  #list(name: string, path: string): void {
+    const names = entriesOf(name);
+    if (typeof names === 'string') {
+      this.lines.set(`${path}/`, `not listed: ${names}`);
+      return;
+    }
+    const entered = name === '.' ? 0 : calls.chdir(z(name));
+    if (entered < 0) {
+      this.lines.set(
+        `${path}/`,
+        `not entered: ${nameResult(entered)}, holds ${[...names.keys()].sort().join(' ')}`,
+      );
+      return;
+    }
+    for (const [child, listed] of [...names].sort(([a], [b]) => (a < b ? -1 : 1)))
+      if (child !== '.' && child !== '..') this.visit(child, `${path}/${child}`, listed);
+    // Nothing moves meanwhile: this is where it came from.
+    const left = name === '.' ? 0 : calls.chdir(z('..'));
+    if (left < 0) throw new Error(`cannot leave ${path}: ${nameResult(left)}`);
   }
 }
 
-/** What is in a directory, seen from the working directory. */
-export function readTree(path: string): Tree {
+/** What is in the working directory. */
+export function readTree(): Tree {
   const walk = new Walk();
-  walk.visit(path, undefined);
+  walk.visit('.', '.', undefined);
   return walk.lines;
 }
 
@@ -117,7 +137,7 @@ function xattrsOf(path: string): string {
   const length = calls.llistxattr(z(path), xattrBuffer, XATTR_ROOM);
   if (length < 0) return ` xattrs ${nameResult(length)}`;
   const names = xattrBuffer.toString('latin1', 0, length).split('\0').slice(0, -1);
-  const ours = names.filter((name) => name.startsWith('user.') || name.startsWith('trusted.')).sort();
+  const ours = names.filter((name) => !name.startsWith('security.')).sort();
   return ours
     .map((name) => {
       const size = calls.lgetxattr(z(path), z(name), xattrBuffer, XATTR_ROOM);
