@@ -146,7 +146,9 @@ export class ChunkWriter {
 
   /**
    * Runs `body`, which changes `file` on the server by other means, while no commit carries the file: what
-   * was written before and not flushed is committed after it. **Errors:** `body`'s, EINTR, ETIMEDOUT.
+   * was written before and not flushed is committed after it. What the change means for the pending bytes has
+   * to be done in `body` too: the next commit may be made up when it returns. **Errors:** `body`'s, EINTR,
+   * ETIMEDOUT.
    */
   async exclusive<T>(
     file: PendingFile,

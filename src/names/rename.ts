@@ -7,6 +7,7 @@ import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { inherit } from './acl-rows.js';
 import { checkName, existingDentry, isDots, locate, type Place, slotOf } from './dentry.js';
 import {
   changed,
@@ -70,11 +71,13 @@ export function* rename(context: OperationContext, args: Args): Operation<Reply>
 
 /**
  * The move, with a character device 0:0 under the old name, which union filesystems take for "deleted". The
- * slot is the old name's, unless the new name took that over. **Source:** ext4_whiteout_for_rename.
+ * slot is the old name's, unless the new name took that over. It inherits as any new inode does. **Source:**
+ * ext4_whiteout_for_rename.
  */
 function* withWhiteout(move: Move, moved: Moved, owner: Owner): Reading<Moved> {
   const { context, from, source } = move;
-  const row = yield* newInode(context, from, { mode: S_IFCHR, owner });
+  const { mode, changes: acls } = yield* inherit(from, S_IFCHR, 0);
+  const row = yield* newInode(context, from, { mode, owner });
   const dentry: DentryRow = { ...source, ino: row.ino, kind: S_IFCHR };
   const isTaken = moved.changes.some(
     (change) =>
@@ -85,7 +88,8 @@ function* withWhiteout(move: Move, moved: Moved, owner: Owner): Reading<Moved> {
       change.row.slot === dentry.slot,
   );
   if (isTaken) throw new FsError('ENOSPC', 'rename', { detail: 'names of one hash' });
-  return { ...moved, changes: [...moved.changes, putInode(row), { put: 'dentry', row: dentry }] };
+  const whiteout: RowChange[] = [putInode(row), ...acls(row.ino), { put: 'dentry', row: dentry }];
+  return { ...moved, changes: [...moved.changes, ...whiteout] };
 }
 
 interface Moved {

@@ -25,6 +25,7 @@ export function* getxattr(
 }
 
 /**
+ * Setting the value that is there changes nothing, not even ctime. **Source:** ext4_xattr_set_handle.
  * **Errors:** ENOENT; EEXIST (`create`); ENODATA (`replace`); ENOSPC when names would no longer fit one
  * listing (limits.xattrListBytes) or names and values would pass limits.xattrTotalBytes; for an ACL those of
  * `changedAcl`.
@@ -45,12 +46,19 @@ export function* setxattr(
       ? undefined
       : changedAcl(inode, kind, { value: args.value, clearSetgid: args.clearSetgid ?? false });
   const { value, mode } = acl ?? { value: args.value, mode: inode.mode };
+  const before = rows.find((row) => !others.includes(row))?.value;
+  if (mode === inode.mode && isSameValue(before, value)) return { reply: {}, changes: [] };
   const change: RowChange =
     value === undefined
       ? { delete: 'xattr', ino: args.ino, name: args.name }
       : { put: 'xattr', row: { ino: args.ino, name: args.name, value } };
   if ('put' in change && change.put === 'xattr') checkRoom([...others, change.row]);
   return { reply: {}, changes: [change, putInode(changed(inode, { mode, ctime: context.now }))] };
+}
+
+function isSameValue(before: Uint8Array | undefined, after: Uint8Array | undefined): boolean {
+  if (before === undefined || after === undefined) return before === after;
+  return Buffer.compare(before, after) === 0;
 }
 
 function checkRoom(rows: readonly XattrRow[]): void {

@@ -53,12 +53,13 @@ export class AttrOperations {
     const state = (await this.#files.stateOf(request, fh)) ?? files.get(ino);
     const call = (): Promise<Attr> =>
       this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
+    const applied = async (to: FileState): Promise<Attr> => this.#applied(to, change, await call());
     if (change.size !== undefined && state !== undefined) await this.#files.settleAppends(request, state);
     if (state === undefined) return this.#mount.attrReply(this.#mount.learn(await call()));
     state.opening++;
     try {
-      const attr = await fs.writer.exclusive(state.pending, call, request);
-      return this.#mount.attrReply(this.#applied(state, change, attr));
+      const attr = await fs.writer.exclusive(state.pending, () => applied(state), request);
+      return this.#mount.attrReply(attr);
     } finally {
       state.opening--;
     }

@@ -40,10 +40,12 @@ export class DataOperations {
     const clearPrivileges = clearsPrivileges(request);
     const what = mode.zero ? 'zero' : 'allocate';
     const args = { ino, offset, length, mode: what, keepSize, clearPrivileges } as const;
-    const call = () => fs.call('fallocate', args, { request });
-    const attr = await fs.writer.exclusive(state.pending, call, request);
-    state.pending.mtime = attr.mtime;
-    this.#mount.learn(attr);
+    const call = async (): Promise<void> => {
+      const attr = await fs.call('fallocate', args, { request });
+      state.pending.mtime = attr.mtime;
+      this.#mount.learn(attr);
+    };
+    await fs.writer.exclusive(state.pending, call, request);
   }
 
   /** Whether what the range lacks could be written now; nothing is set aside. **Errors:** ENOSPC. */
@@ -100,13 +102,18 @@ export class DataOperations {
         length: length - copied,
         clearPrivileges: clearsPrivileges(request),
       };
-      const call = () => fs.call('copyRange', args, { request });
+      const call = async (): Promise<number> => {
+        const step = await fs.call('copyRange', args, { request });
+        if (step.copied > 0) {
+          target.pending.mtime = step.attr.mtime;
+          this.#mount.learn(step.attr);
+        }
+        return step.copied;
+      };
       try {
         const step = await fs.writer.exclusive(target.pending, call, request);
-        if (step.copied === 0) break;
-        copied += step.copied;
-        target.pending.mtime = step.attr.mtime;
-        this.#mount.learn(step.attr);
+        if (step === 0) break;
+        copied += step;
       } catch (error) {
         if (copied > 0 && error instanceof FsError) break;
         throw error;

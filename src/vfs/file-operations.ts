@@ -86,11 +86,13 @@ export class FileOperations {
 
   async #openTruncated(request: Request, state: FileState): Promise<void> {
     const { opens, fs } = this.#mount;
-    const mark = (): Promise<Attr> => opens.mark(state, { truncate: true, request });
-    const attr = await fs.writer.exclusive(state.pending, mark, request);
-    fs.seen(attr);
-    state.pending.truncate(0);
-    state.changed(attr, fs.connections, true);
+    const mark = async (): Promise<void> => {
+      const attr = await opens.mark(state, { truncate: true, request });
+      fs.seen(attr);
+      state.pending.truncate(0);
+      state.changed(attr, fs.connections, true);
+    };
+    await fs.writer.exclusive(state.pending, mark, request);
   }
 
   /** **Errors:** EROFS; as `create` in the table. */

@@ -1,6 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { Prng } from '../../src/base/prng.js';
 import { ROOT_INO } from '../../src/proto/ids.js';
+import { limits } from '../../src/proto/limits.js';
 import { bytesOf, LocalCluster, readAll, readFile, root, TestRequest, writeFile } from './local-cluster.js';
 
 const shared = LocalCluster.start(t);
@@ -251,4 +253,34 @@ t.test('files belong to the caller who makes them', async (t) => {
   });
   const node = await vfs.mknod(caller, attr.ino, bytesOf('n'), 0o100600, 0);
   t.equal(node.attr.mode, 0o100600, 'mknod makes regular files too');
+});
+
+t.test('bytes stored while a size or a time is being set are committed as it leaves them', async (t) => {
+  const cluster = await shared;
+  const a = await cluster.mount();
+  const b = await cluster.mount();
+  const mtime = { sec: 1_000_000_000, nsec: 123_456_789 };
+  const { vfs, network } = a;
+  const cases = [
+    // The first reserves ids of chunks, so that later ones are stored without the metadata server.
+    { name: 'race-nothing', change: { mode: 0o600 }, size: 4000 },
+    { name: 'race-time', change: { mtime }, size: 4000 },
+    { name: 'race-size', change: { size: 10 }, size: 10 },
+    { name: 'race-open', change: undefined, size: 0 },
+  ];
+  for (const { name, change, size } of cases) {
+    const { entry, open } = await vfs.create(root, ROOT_INO, bytesOf(name), 0o600, 0o102);
+    const { ino } = entry.attr;
+    await vfs.write(root, ino, open.fh, 0, Buffer.alloc(4000, 1), false);
+    network.freeze(cluster.metaUrl);
+    const changing =
+      change === undefined ? vfs.open(root, ino, 0o1002) : vfs.setattr(root, ino, open.fh, change);
+    await sleep(2 * limits.chunkAgeMs);
+    network.thaw(cluster.metaUrl);
+    await changing;
+    await vfs.fsync(root, ino, open.fh, false);
+    const { attr } = await b.vfs.getattr(root, ino, undefined);
+    t.equal(attr.size, size, name);
+    if (change !== undefined && 'mtime' in change) t.same(attr.mtime, mtime, name);
+  }
 });

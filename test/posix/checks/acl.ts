@@ -13,7 +13,9 @@ import {
   listxattr,
   mknod,
   O_TMPFILE,
+  RENAME_WHITEOUT,
   removexattr,
+  renameat2,
   setxattr,
   xattrLength,
 } from '../libc.js';
@@ -188,6 +190,14 @@ export const aclChecks: Checks = {
     const path = file(dir, 'f', 0o644);
     fails('EACCES', () => setxattr(path, DEFAULT, value));
     fails('ENODATA', () => xattrLength(path, DEFAULT));
+  },
+  'a whiteout inherits a list too': async (dir) => {
+    file(dir, 'f', 0o644);
+    await setfacl(dir, '-d', '-m', `u:${USER}:rwx`);
+    renameat2(join(dir, 'f'), join(dir, 'g'), RENAME_WHITEOUT);
+    assert.ok(fs.lstatSync(join(dir, 'f')).isCharacterDevice());
+    assert.ok(listxattr(join(dir, 'f')).includes(ACCESS));
+    assert.ok(!listxattr(join(dir, 'g')).includes(ACCESS));
   },
   'the user and the group that a list names are let in as far as the mask goes': async (dir, host) => {
     needsRoot(host);

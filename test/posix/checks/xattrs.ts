@@ -98,6 +98,17 @@ export const xattrChecks: Checks = {
     fs.appendFileSync(join(dir, 'g'), 'more');
     assert.equal(getxattr(join(dir, 'l'), 'user.x').toString(), 'v');
   },
+  'setting the value that is there changes nothing': async (dir) => {
+    const path = file(dir);
+    const values = ['value', '', 'v'.repeat(3000)];
+    for (const [index, value] of values.entries()) setxattr(path, `user.${index}`, value);
+    const before = fs.statSync(path, { bigint: true }).ctimeNs;
+    await tick();
+    for (const [index, value] of values.entries()) setxattr(path, `user.${index}`, value);
+    assert.equal(fs.statSync(path, { bigint: true }).ctimeNs, before);
+    setxattr(path, 'user.1', 'more');
+    assert.ok(fs.statSync(path, { bigint: true }).ctimeNs > before);
+  },
   'cp carries them along': async (dir) => {
     const path = file(dir);
     setxattr(path, 'user.x', 'value');
