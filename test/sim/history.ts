@@ -8,7 +8,7 @@ import { Unpackr } from 'msgpackr/pack';
 import type { Answer } from '../../src/names/operation.js';
 import type { InodeRow, RowChange, RowRead } from '../../src/names/rows.js';
 import { type ChunkId, type Ino, ROOT_INO, type SessionId } from '../../src/proto/ids.js';
-import type { Frame } from '../../src/rpc/frame.js';
+import type { Frame, RequestFrame } from '../../src/rpc/frame.js';
 import type { SimEnd } from './network.js';
 
 /** Files are written in slots of this many bytes, each write with a value that is never used again. */
@@ -29,9 +29,18 @@ export interface NameState {
   readonly ino: Ino | null;
 }
 
+/**
+ * When a mount was asked. What it has changed itself and was not told about yet it need not know: until the
+ * answer comes, its kernel says what was before.
+ */
+export interface Moment {
+  readonly index: number;
+  readonly unsettled: readonly number[];
+}
+
 /** From the call to the answer. */
 export interface Window {
-  readonly from: number;
+  readonly from: Moment;
   readonly to: number;
 }
 
@@ -39,9 +48,29 @@ export interface Window {
 export interface Done {
   readonly mount: string;
   readonly method: string;
-  readonly args: unknown;
+  /** operationKey of it. */
+  readonly key: string;
   readonly ok: boolean;
+  /** When it was carried out; -1: it changed nothing. */
+  readonly index: number;
+  /** The operation that asked for it was told. */
   isClaimed: boolean;
+  /** Its answer has reached the mount, or its session is over. */
+  isAnswered: boolean;
+}
+
+interface Asked {
+  readonly mount: string;
+  readonly method: string;
+  readonly args: unknown;
+  done: Done | undefined;
+}
+
+interface Spoken {
+  readonly opening: Set<number>;
+  session: number | undefined;
+  /** Mutations under way, by call. */
+  readonly calls: Map<number, string>;
 }
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
@@ -55,8 +84,11 @@ export class History {
   /** When each slot's value became part of its file. */
   readonly committedAt = new Map<string, number>();
   /** What mounts asked for, by session and sequence number. */
-  readonly #requests = new Map<string, { mount: string; method: string; args: unknown }>();
-  readonly #sessions = new WeakMap<object, { opening: Set<number>; session: number | undefined }>();
+  readonly #requests = new Map<string, Asked>();
+  readonly #spoken = new WeakMap<object, Spoken>();
+  /** Something was carried out and its answer not kept yet. */
+  #isFresh = false;
+  readonly #sessionOf = new Map<string, number>();
   /** Every chunk that was ever stored. */
   readonly chunks = new Map<ChunkId, Buffer>();
 
@@ -69,6 +101,7 @@ export class History {
   applied(changes: readonly RowChange[], read: (read: RowRead) => Answer): void {
     if (changes.length === 0) return;
     this.index++;
+    this.#isFresh = true;
     const inodes = new Set<Ino>();
     for (const change of changes) {
       if ('adjust' in change) continue;
@@ -118,23 +151,49 @@ export class History {
     if (request === undefined) return;
     const row: unknown = unpackr.unpack(reply);
     const ok = Array.isArray(row) && row.length === 2;
-    this.done.push({ ...request, ok, isClaimed: false });
+    const { mount, method, args } = request;
+    const index = this.#isFresh ? this.index : -1;
+    this.#isFresh = false;
+    const key = operationKey(method, args);
+    const done = { mount, method, key, ok, index, isClaimed: false, isAnswered: false };
+    this.done.push(done);
+    request.done = done;
   }
 
   // What is asked for
 
   sniff(frame: Frame, from: SimEnd, to: SimEnd): void {
-    const known = this.#sessions.get(from.connection) ?? { opening: new Set<number>(), session: undefined };
-    this.#sessions.set(from.connection, known);
-    if (frame.kind === 'request' && frame.method === 'openSession') known.opening.add(frame.id);
-    else if (frame.kind === 'request' && frame.sequence !== undefined && known.session !== undefined)
-      this.#requests.set(`${known.session}:${frame.sequence}`, {
-        mount: from.node.name,
-        method: frame.method,
-        args: frame.args,
-      });
-    else if (frame.kind === 'reply' && known.opening.delete(frame.id) && to.node.name.startsWith('mount'))
-      known.session = sessionIn(frame.result);
+    const { connection } = from;
+    const spoken = this.#spoken.get(connection) ?? {
+      opening: new Set(),
+      session: undefined,
+      calls: new Map(),
+    };
+    this.#spoken.set(connection, spoken);
+    if (frame.kind === 'request') this.#asked(spoken, frame, from.node.name);
+    // Both sides count their calls from 1: only answers to the mount are meant.
+    if ((frame.kind !== 'reply' && frame.kind !== 'error') || to.node.name === 'meta') return;
+    if (frame.kind === 'reply' && spoken.opening.delete(frame.id))
+      this.#opened(spoken, to.node.name, frame.result);
+    const request = this.#requests.get(spoken.calls.get(frame.id) ?? '');
+    if (request?.done !== undefined && to.node.name === request.mount) request.done.isAnswered = true;
+  }
+
+  #asked(spoken: Spoken, { id, method, args, sequence }: RequestFrame, mount: string): void {
+    if (method === 'openSession') spoken.opening.add(id);
+    if (sequence === undefined || spoken.session === undefined) return;
+    const key = `${spoken.session}:${sequence}`;
+    spoken.calls.set(id, key);
+    if (!this.#requests.has(key)) this.#requests.set(key, { mount, method, args, done: undefined });
+  }
+
+  #opened(spoken: Spoken, mount: string, reply: unknown): void {
+    spoken.session = sessionIn(reply);
+    if (spoken.session === undefined || !mount.startsWith('mount')) return;
+    const before = this.#sessionOf.get(mount);
+    this.#sessionOf.set(mount, spoken.session);
+    if (before === undefined || before === spoken.session) return;
+    for (const done of this.done) if (done.mount === mount) done.isAnswered = true;
   }
 
   // Looking back
@@ -151,10 +210,12 @@ export class History {
 
 /** The states that were current at some index of the window; `first`: before all of them. */
 function within<T extends { readonly index: number }>(states: readonly T[], window: Window, first: T): T[] {
+  const { from, to } = window;
   const all = [first, ...states];
   return all.filter((state, at) => {
-    const next = all[at + 1];
-    return state.index <= window.to && (next === undefined || next.index > window.from);
+    if (state.index > to) return false;
+    const later = all.slice(at + 1).filter(({ index }) => index <= from.index);
+    return later.every(({ index }) => from.unsettled.includes(index));
   });
 }
 
@@ -168,4 +229,15 @@ export function slotsOf(content: string): string[] {
   const slots: string[] = [];
   for (let at = 0; at < content.length; at += SLOT_BYTES) slots.push(content.slice(at, at + SLOT_BYTES));
   return slots;
+}
+
+/** The fields that tell one operation from another. */
+export function operationKey(method: string, args: unknown): string {
+  const fields = typeof args === 'object' && args !== null ? new Map(Object.entries(args)) : new Map();
+  const set: unknown = fields.get('set');
+  const parts = ['ino', 'parent', 'name', 'newParent', 'newName', 'mode'].map((field) => {
+    const value: unknown = fields.get(field);
+    return value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value ?? '');
+  });
+  return [method, ...parts, set === undefined ? '' : JSON.stringify(set)].join(' ');
 }

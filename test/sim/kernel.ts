@@ -10,7 +10,7 @@ import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import type { AttrChange, AttrReply, Entry, Notifier, Request } from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
-import { FILE_BYTES, nameKey } from './history.js';
+import { FILE_BYTES, type Moment, nameKey } from './history.js';
 import { InodeLocks } from './inode-locks.js';
 import { type Before, type CachedInode, KernelCache } from './kernel-cache.js';
 import type { Generation, Observer } from './observer.js';
@@ -56,6 +56,10 @@ export class Kernel {
     this.name = options.node.name;
     this.machine = machine;
     this.cache = new KernelCache(() => options.node.clock.monotonicMs());
+  }
+
+  #now(): Moment {
+    return this.#observer.moment(this.name);
   }
 
   get #observer(): Observer {
@@ -128,7 +132,7 @@ export class Kernel {
     if (dentry === undefined)
       return await this.#locks.with('shared', [parent], () => this.#lookup(parent, name));
     if (!this.cache.isCurrent(dentry)) return await this.#revalidate(parent, name);
-    this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#observer.index);
+    this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#now());
     return dentry.ino;
   }
 
@@ -149,7 +153,7 @@ export class Kernel {
   async #askName(parent: Ino, name: string, isStill: () => boolean): Promise<Ino> {
     const { vfs } = this.#options;
     const before = this.cache.before();
-    const from = this.#observer.index;
+    const from = this.#now();
     const key = nameKey(parent, name);
     try {
       const entry = await this.#ask(`lookup ${key}`, [parent], () =>
@@ -201,11 +205,13 @@ export class Kernel {
     return await this.#locks.with('exclusive', [parent], async () => {
       await this.#absent(parent, name);
       const before = this.cache.before();
-      const from = this.#observer.index;
-      const entry = await this.#changing(method, args, [parent], () => call(this.#options.vfs));
+      const from = this.#now();
+      const learn = (entry: Entry): void => {
+        this.#entered(nameKey(parent, name), entry, before);
+        this.cache.stale(this.cache.inode(parent));
+      };
+      const entry = await this.#changing(method, args, [parent], () => call(this.#options.vfs), learn);
       this.#observer.attributes(this.name, `${this.name} (${method})`, entry.attr, from);
-      this.#entered(nameKey(parent, name), entry, before);
-      this.cache.stale(this.cache.inode(parent));
       return entry.attr.ino;
     });
   }
@@ -225,26 +231,30 @@ export class Kernel {
   async #lookupLocked(parent: Ino, name: string): Promise<Ino> {
     const dentry = this.cache.dentries.get(nameKey(parent, name));
     if (dentry === undefined || !this.cache.isCurrent(dentry)) return await this.#lookup(parent, name);
-    this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#observer.index);
+    this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#now());
     return dentry.ino;
   }
 
-  /** Asks for a change, and says what became of it. */
+  /** Asks for a change, and says what became of it; `learn` is what the kernel makes of the answer. */
   async #changing<T>(
     method: string,
     args: object,
     inodes: readonly Ino[],
     body: () => T | Promise<T>,
+    learn: (answer: T) => void,
   ): Promise<T> {
     const operation = this.#observer.begin(this.name, method, args);
     try {
       const answer = await this.#ask(operation.key, inodes, body);
       this.#observer.succeeded(operation);
+      learn(answer);
       return answer;
     } catch (error) {
       if (error instanceof FsError && !isOpenEnded(error)) this.#observer.refused(operation, error.code);
       else this.#observer.unknown(operation);
       throw error;
+    } finally {
+      this.#observer.end(operation);
     }
   }
 
@@ -267,9 +277,11 @@ export class Kernel {
       const ino = await this.#lookupLocked(parent, name);
       try {
         const args = { parent, name: bytesOf(name) };
-        await this.#changing(method, args, [parent, ino], () => call(this.#options.vfs));
-        this.cache.stale(this.cache.inode(parent));
-        this.cache.unlinked(key);
+        const learn = (): void => {
+          this.cache.stale(this.cache.inode(parent));
+          this.cache.unlinked(key);
+        };
+        await this.#changing(method, args, [parent, ino], () => call(this.#options.vfs), learn);
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR')) this.cache.dentries.delete(key);
         throw error;
@@ -284,11 +296,13 @@ export class Kernel {
       const replaced = await this.#lookupLocked(newParent, newName).catch(unlessErrno('ENOENT'));
       if (replaced === ino) return;
       try {
-        await this.#changing('rename', args, [parent, newParent, ino], () =>
-          this.#options.vfs.rename(REQUEST, parent, bytesOf(name), newParent, bytesOf(newName), 'replace'),
-        );
-        for (const changed of [parent, newParent]) this.cache.stale(this.cache.inode(changed));
-        this.cache.moved({ parent, name }, { parent: newParent, name: newName });
+        const learn = (): void => {
+          for (const changed of [parent, newParent]) this.cache.stale(this.cache.inode(changed));
+          this.cache.moved({ parent, name }, { parent: newParent, name: newName });
+        };
+        const call = (): void | Promise<void> =>
+          this.#options.vfs.rename(REQUEST, parent, bytesOf(name), newParent, bytesOf(newName), 'replace');
+        await this.#changing('rename', args, [parent, newParent, ino], call, learn);
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR'))
           for (const key of [nameKey(parent, name), nameKey(newParent, newName)])
@@ -302,7 +316,7 @@ export class Kernel {
   async readdir(ino: Ino, plus: boolean): Promise<{ name: string; ino: Ino; kind: number }[]> {
     const { vfs } = this.#options;
     return await this.#locks.with('shared', [ino], async () => {
-      const from = this.#observer.index;
+      const from = this.#now();
       const { fh } = await this.#ask(`opendir ${ino}`, [ino], () => vfs.opendir(REQUEST, ino, 0));
       const entries: { name: string; ino: Ino; kind: number; entry: Entry | undefined }[] = [];
       let offset = 0;
@@ -338,7 +352,7 @@ export class Kernel {
   async getattr(ino: Ino): Promise<Attr> {
     const inode = this.cache.inode(ino);
     if (inode.attr !== undefined && this.cache.isFresh(inode)) {
-      this.#observer.attributes(this.name, `${this.name}'s kernel`, inode.attr, this.#observer.index);
+      this.#observer.attributes(this.name, `${this.name}'s kernel`, inode.attr, this.#now());
       return inode.attr;
     }
     return await this.#askAttr(inode, undefined);
@@ -347,7 +361,7 @@ export class Kernel {
   async #askAttr(inode: CachedInode, fh: number | undefined): Promise<Attr> {
     const { ino } = inode;
     const before = this.cache.before();
-    const from = this.#observer.index;
+    const from = this.#now();
     try {
       const { attr, attrTimeoutMs } = await this.#ask(`getattr ${ino}`, [ino], () =>
         this.#options.vfs.getattr(REQUEST, ino, fh),
@@ -364,14 +378,15 @@ export class Kernel {
   async setattr(ino: Ino, change: AttrChange): Promise<Attr> {
     const inode = this.cache.inode(ino);
     return await this.#locks.with('exclusive', [ino], async () => {
-      const from = this.#observer.index;
+      const from = this.#now();
       if (change.size !== undefined) this.#observer.discarded(this.name, ino);
-      const reply: AttrReply = await this.#changing('setattr', { ino, set: change }, [ino], () =>
-        this.#options.vfs.setattr(REQUEST, ino, undefined, change),
-      );
+      // fuse_do_setattr takes attributes whatever has happened since it asked.
+      const learn = ({ attr, attrTimeoutMs }: AttrReply): void =>
+        this.cache.learned(inode, attr, attrTimeoutMs, undefined);
+      const call = (): AttrReply | Promise<AttrReply> =>
+        this.#options.vfs.setattr(REQUEST, ino, undefined, change);
+      const reply = await this.#changing('setattr', { ino, set: change }, [ino], call, learn);
       this.#observer.attributes(this.name, `${this.name} (setattr)`, reply.attr, from);
-      // fuse_do_setattr takes them whatever has happened since it asked.
-      this.cache.learned(inode, reply.attr, reply.attrTimeoutMs, undefined);
       return reply.attr;
     });
   }
@@ -383,14 +398,19 @@ export class Kernel {
     return await this.#locks.with('exclusive', [parent], async () => {
       await this.#absent(parent, name);
       const before = this.cache.before();
-      const from = this.#observer.index;
-      const { entry, open } = await this.#changing('create', args, [parent], () =>
-        this.#options.vfs.create(REQUEST, parent, bytesOf(name), mode, flags),
+      const from = this.#now();
+      const { entry, open } = await this.#changing(
+        'create',
+        args,
+        [parent],
+        () => this.#options.vfs.create(REQUEST, parent, bytesOf(name), mode, flags),
+        (made) => {
+          this.#entered(nameKey(parent, name), made.entry, before);
+          this.cache.stale(this.cache.inode(parent));
+          this.#opened(this.cache.inode(made.entry.attr.ino), made.open.fh);
+        },
       );
       this.#observer.attributes(this.name, `${this.name} (create)`, entry.attr, from);
-      this.#entered(nameKey(parent, name), entry, before);
-      this.cache.stale(this.cache.inode(parent));
-      this.#opened(this.cache.inode(entry.attr.ino), open.fh);
       return { ino: entry.attr.ino, fh: open.fh };
     });
   }
@@ -426,7 +446,7 @@ export class Kernel {
   /** The whole file, as one page. */
   async read(fh: number): Promise<string> {
     const inode = this.#handle(fh);
-    const from = this.#observer.index;
+    const from = this.#now();
     if (!this.cache.isFresh(inode)) await this.#askAttr(inode, fh);
     const { pages } = inode;
     const data = pages ?? (await this.#readPages(inode, fh));
@@ -450,7 +470,10 @@ export class Kernel {
     const inode = this.#handle(fh);
     const offset = slot * value.length;
     await this.#locks.with('exclusive', [inode.ino], async () => {
-      const written = this.#observer.writing(this.name, inode.ino, slot, value, this.#options.session);
+      const written = this.#observer.writing(this.name, inode.ino, slot, value, {
+        generation: this.#options.session.generation,
+        fh,
+      });
       await this.#ask(`write ${inode.ino} ${value} at ${slot}`, [inode.ino], () =>
         this.#options.vfs.write(REQUEST, inode.ino, fh, offset, bytesOf(value), false),
       );
@@ -495,7 +518,7 @@ export class Kernel {
   ): Promise<void> {
     const { ino } = this.#handle(fh);
     const { vfs, session } = this.#options;
-    const wanted = this.#observer.toStore(this.name, ino);
+    const wanted = this.#observer.toStore(this.name, ino, what === 'flush' ? fh : undefined);
     try {
       await this.#ask(`${what} ${ino}`, [ino], () => call(vfs, ino));
       this.#observer.stored(this.name, this.name, ino, wanted, session);

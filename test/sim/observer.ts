@@ -4,7 +4,16 @@
  */
 import type { Attr } from '../../src/proto/attr.js';
 import type { Ino } from '../../src/proto/ids.js';
-import { type Done, type History, type InodeState, SLOT_BYTES, slotsOf, type Window } from './history.js';
+import {
+  type Done,
+  type History,
+  type InodeState,
+  type Moment,
+  operationKey,
+  SLOT_BYTES,
+  slotsOf,
+  type Window,
+} from './history.js';
 
 export class Violation extends Error {
   override name = 'Violation';
@@ -14,6 +23,7 @@ export class Violation extends Error {
 interface Written {
   readonly value: string;
   readonly generation: number;
+  readonly fh: number;
   /** The write has returned. */
   isAcknowledged: boolean;
   /** Cut off again, or given up: it need not show any more. */
@@ -33,19 +43,12 @@ export interface Generation {
   readonly generation: number;
 }
 
+/** Mutations that are looked at for whether their mount knows of them. */
+const LOOKED_BACK = 200;
 const NOTHING = '\0'.repeat(SLOT_BYTES);
 const padded = (slot: string | undefined): string => (slot ?? '').padEnd(SLOT_BYTES, '\0');
 
-/** The fields that tell one operation from another. */
-export function operationKey(method: string, args: unknown): string {
-  const fields = typeof args === 'object' && args !== null ? new Map(Object.entries(args)) : new Map();
-  const set: unknown = fields.get('set');
-  const parts = ['ino', 'parent', 'name', 'newParent', 'newName', 'mode'].map((field) => {
-    const value: unknown = fields.get(field);
-    return value instanceof Uint8Array ? Buffer.from(value).toString('latin1') : String(value ?? '');
-  });
-  return [method, ...parts, set === undefined ? '' : JSON.stringify(set)].join(' ');
-}
+const isSame = ({ mount, key }: Operation, done: Done): boolean => mount === done.mount && key === done.key;
 
 const CLAIMED = new Set(['create', 'mkdir', 'link', 'unlink', 'rmdir', 'rename', 'setattr']);
 
@@ -55,6 +58,7 @@ export class Observer {
   /** Written by each mount, by mount, inode and slot; oldest first. */
   readonly #written = new Map<string, Map<Ino, Map<number, Written[]>>>();
   readonly #unknown: Operation[] = [];
+  readonly #underWay = new Set<Operation>();
   answers = 0;
 
   constructor(history: History, fail: (error: Violation) => void) {
@@ -66,13 +70,27 @@ export class Observer {
     return this.history.index;
   }
 
+  /** Now, for a mount that is about to be asked. */
+  moment(mount: string): Moment {
+    const { done, index } = this.history;
+    const unsettled: number[] = [];
+    const underWay = [...this.#underWay];
+    // What is older than this was answered long ago.
+    for (let at = Math.max(done.length - LOOKED_BACK, 0); at < done.length; at++) {
+      const one = done[at];
+      if (one === undefined || one.mount !== mount || !one.ok) continue;
+      if (!one.isAnswered || underWay.some((operation) => isSame(operation, one))) unsettled.push(one.index);
+    }
+    return { index, unsettled };
+  }
+
   violated(text: string): void {
     this.#fail(new Violation(text));
   }
 
   // Names and attributes
 
-  named(who: string, parent: Ino, name: string, ino: Ino | null, from: number): void {
+  named(who: string, parent: Ino, name: string, ino: Ino | null, from: Moment): void {
     this.answers++;
     const window = { from, to: this.index };
     const possible = this.history.namesIn(parent, name, window);
@@ -83,7 +101,7 @@ export class Observer {
   }
 
   /** A listing has no other names than `listed`: what was there all the time is among them. */
-  listed(who: string, parent: Ino, listed: ReadonlySet<string>, from: number): void {
+  listed(who: string, parent: Ino, listed: ReadonlySet<string>, from: Moment): void {
     const prefix = `${parent}/`;
     for (const key of this.history.names.keys()) {
       const name = key.slice(prefix.length);
@@ -93,14 +111,14 @@ export class Observer {
     }
   }
 
-  gone(who: string, ino: Ino, from: number): void {
+  gone(who: string, ino: Ino, from: Moment): void {
     this.answers++;
     const states = this.history.statesIn(ino, { from, to: this.index });
     if (!states.some(({ row }) => row === undefined))
       this.violated(`${who} says inode ${ino} is gone; it is not`);
   }
 
-  attributes(mount: string, who: string, attr: Attr, from: number): void {
+  attributes(mount: string, who: string, attr: Attr, from: Moment): void {
     this.answers++;
     const { ino } = attr;
     const states = this.history.statesIn(ino, { from, to: this.index });
@@ -126,12 +144,13 @@ export class Observer {
 
   // Bytes
 
-  writing(mount: string, ino: Ino, slot: number, value: string, at: Generation): Written {
+  writing(mount: string, ino: Ino, slot: number, value: string, at: Generation & { fh: number }): Written {
     const inodes = this.#written.get(mount) ?? new Map<Ino, Map<number, Written[]>>();
     this.#written.set(mount, inodes);
     const slots = inodes.get(ino) ?? new Map<number, Written[]>();
     inodes.set(ino, slots);
-    const written = { value, generation: at.generation, isAcknowledged: false, isVoid: false };
+    const { generation, fh } = at;
+    const written = { value, generation, fh, isAcknowledged: false, isVoid: false };
     slots.set(slot, [...(slots.get(slot) ?? []), written]);
     return written;
   }
@@ -147,12 +166,12 @@ export class Observer {
     return at !== undefined && at <= by;
   }
 
-  #mayHavePending(mount: string, ino: Ino, from: number): boolean {
+  #mayHavePending(mount: string, ino: Ino, from: Moment): boolean {
     const slots = this.#written.get(mount)?.get(ino)?.values() ?? [];
-    return [...slots].some((writes) => writes.some(({ value }) => !this.#isCommitted(value, from)));
+    return [...slots].some((writes) => writes.some(({ value }) => !this.#isCommitted(value, from.index)));
   }
 
-  content(mount: string, who: string, ino: Ino, content: string, from: number, at: Generation): void {
+  content(mount: string, who: string, ino: Ino, content: string, from: Moment, at: Generation): void {
     this.answers++;
     const window = { from, to: this.index };
     const states = this.history.statesIn(ino, window);
@@ -188,23 +207,24 @@ export class Observer {
       own !== undefined &&
       !own.isVoid &&
       own.generation === at.generation &&
-      !this.#isCommitted(own.value, window.from);
+      !this.#isCommitted(own.value, window.from.index);
     const committedAt = own === undefined ? undefined : this.history.committedAt.get(own.value);
     const possible = new Set<string>();
     for (const state of states)
       if (!hides || (committedAt !== undefined && state.index >= committedAt))
         possible.add(padded(slotsOf(state.content)[slot]));
     for (const [position, { value }] of writes.entries())
-      if ((hides ? position >= newest : true) && !this.#isCommitted(value, window.from)) possible.add(value);
+      if ((hides ? position >= newest : true) && !this.#isCommitted(value, window.from.index))
+        possible.add(value);
     // What was cut here and not said to the server yet, or given up with a session.
     if (writes.some(({ isVoid }) => isVoid)) possible.add(NOTHING);
     return possible;
   }
 
-  /** Writes of this mount to a file that have returned by now; for `stored`. */
-  toStore(mount: string, ino: Ino): Written[] {
+  /** Writes of this mount to a file, or through one handle, that have returned by now; for `stored`. */
+  toStore(mount: string, ino: Ino, through?: number): Written[] {
     return [...(this.#written.get(mount)?.get(ino)?.values() ?? [])].flatMap(
-      (writes) => writes.findLast(({ isAcknowledged }) => isAcknowledged) ?? [],
+      (writes) => writes.findLast(({ isAcknowledged, fh }) => isAcknowledged && (through ?? fh) === fh) ?? [],
     );
   }
 
@@ -224,7 +244,14 @@ export class Observer {
   // Once, and not lost
 
   begin(mount: string, method: string, args: object): Operation {
-    return { mount, key: operationKey(method, args), since: this.history.done.length };
+    const operation = { mount, key: operationKey(method, args), since: this.history.done.length };
+    this.#underWay.add(operation);
+    return operation;
+  }
+
+  /** What it did to the kernel's memory is done. */
+  end(operation: Operation): void {
+    this.#underWay.delete(operation);
   }
 
   #claim({ mount, key, since }: Operation, ok: boolean): Done | undefined {
@@ -232,7 +259,7 @@ export class Observer {
     for (let at = since; at < done.length; at++) {
       const one = done[at];
       if (one === undefined || one.isClaimed || one.ok !== ok || one.mount !== mount) continue;
-      if (operationKey(one.method, one.args) !== key) continue;
+      if (one.key !== key) continue;
       one.isClaimed = true;
       return one;
     }
@@ -258,8 +285,8 @@ export class Observer {
   settle(): void {
     for (const operation of this.#unknown)
       if (this.#claim(operation, true) === undefined) this.#claim(operation, false);
-    for (const { mount, method, args, ok, isClaimed } of this.history.done)
+    for (const { mount, method, key, ok, isClaimed } of this.history.done)
       if (ok && !isClaimed && CLAIMED.has(method))
-        this.violated(`${mount}: ${operationKey(method, args)} was carried out once more than was asked for`);
+        this.violated(`${mount}: ${key} was carried out once more than was asked for`);
   }
 }
