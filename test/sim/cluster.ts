@@ -165,9 +165,11 @@ export class SimCluster {
     return mount;
   }
 
+  /** Of whoever has just done something. */
   #checkInvariants(): void {
-    if (!this.#meta.node.crashed) this.#meta.server.checkInvariants();
-    for (const { vfs } of this.mounts) vfs.checkInvariants();
+    const { current } = this.scheduler;
+    if (current === this.#meta.node && !current.crashed) this.#meta.server.checkInvariants();
+    for (const { node, vfs } of this.mounts) if (node === current) vfs.checkInvariants();
   }
 
   /** Of the rows, which is slow. */

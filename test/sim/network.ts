@@ -212,15 +212,8 @@ export class Network {
 
   seen(bytes: Buffer, from: SimEnd, to: SimEnd): void {
     const frame = decodeFrame(bytes);
-    const what =
-      frame.kind === 'request'
-        ? `${frame.method}#${frame.id}${frame.sequence === undefined ? '' : ` seq ${frame.sequence}`} ${brief(frame.args)}`
-        : frame.kind === 'reply'
-          ? `reply #${frame.id} ${brief(frame.result)}`
-          : frame.kind === 'error'
-            ? `error #${frame.id} ${frame.failure.fs ?? frame.failure.code}`
-            : `cancel #${frame.id}`;
-    this.options.trace.note(to.node.name, `<- ${from.node.name}: ${what}`);
+    const { what, more } = described(frame);
+    this.options.trace.note(to.node.name, `<- ${from.node.name}: ${what}`, more);
     this.sniffer?.(frame, from, to);
   }
 
@@ -241,6 +234,24 @@ export class Network {
     const untilUs = this.options.scheduler.nowUs + ms * 1000;
     for (const connection of this.connections)
       if (connection.joins(a, b)) connection.stalledUntilUs = Math.max(connection.stalledUntilUs, untilUs);
+  }
+}
+
+function described(frame: Frame): { what: string; more?: () => string } {
+  switch (frame.kind) {
+    case 'request': {
+      const { id, method, sequence, args } = frame;
+      return {
+        what: `${method}#${id}${sequence === undefined ? '' : ` seq ${sequence}`}`,
+        more: () => brief(args),
+      };
+    }
+    case 'reply':
+      return { what: `reply #${frame.id}`, more: () => brief(frame.result) };
+    case 'error':
+      return { what: `error #${frame.id} ${frame.failure.fs ?? frame.failure.code}` };
+    default:
+      return { what: `cancel #${frame.id}` };
   }
 }
 

@@ -16,6 +16,9 @@ export class RecordingStore implements MetaStore {
   readonly #history: History;
   /** Its server has crashed. */
   isDead = false;
+  /** Planted bugs: see planted-bugs.ts. */
+  forgetsReplies = false;
+  altered: (changes: readonly RowChange[]) => readonly RowChange[] = (changes) => changes;
 
   constructor(rows: MemoryStore, history: History) {
     this.#rows = rows;
@@ -40,16 +43,17 @@ export class RecordingStore implements MetaStore {
   }
 
   apply(changes: readonly RowChange[]): void {
-    this.#rows.apply(changes);
-    this.#history.applied(changes, (read) => this.#rows.answer(read));
+    const altered = this.altered(changes);
+    this.#rows.apply(altered);
+    this.#history.applied(altered, (read) => this.#rows.answer(read));
   }
 
   reply(session: SessionId, sequence: number): Uint8Array | undefined {
-    return this.#rows.reply(session, sequence);
+    return this.forgetsReplies ? undefined : this.#rows.reply(session, sequence);
   }
 
   putReply(session: SessionId, sequence: number, reply: Uint8Array): void {
-    this.#rows.putReply(session, sequence, reply);
+    if (this.#rows.reply(session, sequence) === undefined) this.#rows.putReply(session, sequence, reply);
     this.#history.answered(session, sequence, reply);
   }
 

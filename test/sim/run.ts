@@ -2,11 +2,14 @@
  * Simulations by seed: `SEED=1 SEEDS=2000 node dist/test/sim/run.js` (`make sim`). Ends at the first seed that
  * fails, with what happened last; exit status 1. `TRACE=1` prints everything of every seed.
  */
+import { plantedBugs } from './planted-bugs.js';
 import { SimulationFailure, simulate } from './simulation.js';
 
 const first = Number(process.env.SEED ?? 1);
 const count = Number(process.env.SEEDS ?? 2000);
 const isLoud = process.env.TRACE === '1';
+/** The number of a planted bug, to see it found. */
+const plant = Object.values(plantedBugs)[Number(process.env.PLANT ?? -1)] ?? {};
 const TRACE_LINES = 120;
 
 let [operations, answers, virtualMs] = [0, 0, 0];
@@ -14,7 +17,7 @@ const startedMs = performance.now();
 const failed: SimulationFailure[] = [];
 for (let seed = first; seed < first + count; seed++) {
   try {
-    const result = await simulate(seed, { isLoud });
+    const result = await simulate(seed, { isLoud, plant });
     operations += result.operations;
     answers += result.answers;
     virtualMs += result.virtualMs;

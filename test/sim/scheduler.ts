@@ -15,9 +15,8 @@ import type { Prng } from '../../src/base/prng.js';
 
 const realSetImmediate = globalThis.setImmediate;
 const realRandom = Math.random;
-/** Promises that wait for nothing real have settled after this. */
-const settled = (): Promise<void> => new Promise((resolve) => realSetImmediate(resolve));
-
+/** Turns taken in one round of the real event loop, each with what follows from it. */
+const TURNS_PER_ROUND = 64;
 /** Wall time at the start of every simulation. */
 const EPOCH_SEC = 1_750_000_000;
 /** A step with more immediates than this goes on for ever. */
@@ -107,6 +106,7 @@ export class Scheduler {
   readonly #events: Event[] = [];
   #order = 0;
   #immediates: { readonly node: SimNode | undefined; readonly run: () => void }[] = [];
+  #immediatesOfStep = 0;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(prng: Prng) {
@@ -167,38 +167,68 @@ export class Scheduler {
    * an Error when virtual time passes `untilMs`.
    */
   async run<T>(body: () => Promise<T>, untilMs: number): Promise<T> {
-    let outcome: { value: T } | { error: unknown } | undefined;
+    let outcome: { value: T } | undefined;
     const rejected = (error: unknown): void => this.fail(error);
     globalThis.setImmediate = this.#setImmediate();
     Math.random = () => this.prng.next();
     process.on('unhandledRejection', rejected);
     try {
-      body().then(
-        (value) => {
-          outcome = { value };
-        },
-        (error: unknown) => {
-          outcome = { error };
-        },
-      );
-      for (;;) {
-        await this.#step();
-        if (outcome !== undefined) break;
-        const event = this.#pop();
-        if (event === undefined) throw new Error('nothing will ever happen any more');
-        if (event.atUs > untilMs * 1000) throw new Error(`not at its end after ${untilMs} ms of its time`);
-        this.nowUs = event.atUs;
-        if (event.isCancelled || event.node.crashed) continue;
-        if (event.node.frozen) event.node.held.push(event);
-        else this.#guarded(event.node, event.fire);
-      }
+      body().then((value) => {
+        outcome = { value };
+      }, rejected);
+      await this.#turns(() => outcome !== undefined, untilMs * 1000);
     } finally {
       globalThis.setImmediate = realSetImmediate;
       Math.random = realRandom;
       process.off('unhandledRejection', rejected);
     }
-    if ('error' in outcome) throw outcome.error;
+    if (outcome === undefined) throw new Error('it ended without an outcome');
     return outcome.value;
+  }
+
+  /** Takes turns until `isOver`: Node settles promises between one immediate and the next. */
+  #turns(isOver: () => boolean, untilUs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let hasEnded = false;
+      const turn = (): void => {
+        if (hasEnded) return;
+        try {
+          hasEnded = this.#turn(isOver, untilUs);
+          if (hasEnded) resolve();
+        } catch (error) {
+          hasEnded = true;
+          reject(error);
+        }
+      };
+      const round = (): void => {
+        for (let count = 0; count < TURNS_PER_ROUND && !hasEnded; count++) realSetImmediate(turn);
+        if (!hasEnded) realSetImmediate(round);
+      };
+      round();
+    });
+  }
+
+  /** An immediate, or, when none is left of the last event, the next event; whether it is all over. */
+  #turn(isOver: () => boolean, untilUs: number): boolean {
+    if (this.#failure !== undefined) throw this.#failure.error;
+    const immediate = this.#immediates.shift();
+    if (immediate !== undefined) {
+      if (++this.#immediatesOfStep > IMMEDIATES_PER_STEP) throw new Error('a step that does not end');
+      if (immediate.node?.crashed !== true) this.#guarded(immediate.node, immediate.run);
+      return false;
+    }
+    this.#immediatesOfStep = 0;
+    this.steps++;
+    this.onStep?.();
+    if (isOver()) return true;
+    const event = this.#pop();
+    if (event === undefined) throw new Error('nothing will ever happen any more');
+    if (event.atUs > untilUs) throw new Error(`not at its end after ${untilUs / 1000} ms of its time`);
+    this.nowUs = event.atUs;
+    if (event.isCancelled || event.node.crashed) return false;
+    if (event.node.frozen) event.node.held.push(event);
+    else this.#guarded(event.node, event.fire);
+    return false;
   }
 
   /** Typed as Node's own, of which programs use the callback alone. */
@@ -219,21 +249,6 @@ export class Scheduler {
     } catch (error) {
       this.fail(error);
     }
-  }
-
-  /** Lets everything run that follows from the last event. */
-  async #step(): Promise<void> {
-    await settled();
-    for (let count = 0; this.#immediates.length > 0; count++) {
-      if (count > IMMEDIATES_PER_STEP) throw new Error('a step that does not end');
-      const next = this.#immediates.shift();
-      if (next === undefined || next.node?.crashed === true) continue;
-      this.#guarded(next.node, next.run);
-      await settled();
-    }
-    this.steps++;
-    if (this.#failure === undefined) this.onStep?.();
-    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   // The heap

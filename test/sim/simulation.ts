@@ -50,8 +50,11 @@ export interface SimulationOptions {
 
 /** **Throws** SimulationFailure. */
 export async function simulate(seed: number, options: SimulationOptions = {}): Promise<SimulationResult> {
-  if (process.env.LEASEFS_LOG === undefined) setLogLevel(silent);
+  if (process.env.LEASEFS_LOG === undefined) setLogLevel('none');
   const { plant = {}, isLoud = false } = options;
+  // Errors are answers here, by the thousand: where they were made matters to who looks at one seed.
+  const { stackTraceLimit } = Error;
+  if (!isLoud) Error.stackTraceLimit = 0;
   const undo = plant.everywhere?.();
   const prng = new Prng(seed);
   const chunkServers = prng.int(1, 2);
@@ -71,13 +74,11 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
     );
     throw new SimulationFailure(seed, error, [...cluster.trace.last(), ...asked]);
   } finally {
+    Error.stackTraceLimit = stackTraceLimit;
     undo?.();
     cluster.remove();
   }
 }
-
-/** Failures that are made on purpose are not worth a line. */
-const silent = 'error';
 
 async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   const { scheduler, world, trace } = cluster;
