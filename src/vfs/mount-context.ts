@@ -2,6 +2,7 @@
  * What every family of operations works on: the filesystem, and what this mount knows of its files. Every
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
+import { makeLog } from '../base/log.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
@@ -13,6 +14,8 @@ import { KernelReferences } from './kernel-references.js';
 import { LockOperations } from './lock-operations.js';
 import { OpenInodes } from './open-inodes.js';
 import type { AttrReply, Entry, Notifier } from './operations.js';
+
+const log = makeLog('vfs');
 
 export class MountContext {
   readonly fs: Filesystem;
@@ -88,6 +91,17 @@ export class MountContext {
   /** For how long the kernel may answer alone what an inode's lease covers. */
   rememberedForMs(ino: Ino): number {
     return this.#notifier === undefined ? 0 : this.fs.leases.heldForMs(ino);
+  }
+
+  /**
+   * The kernel moves a name with the time that it got under its old directory's lease: that must not count
+   * where there is no lease. Never fails.
+   */
+  async moved(parents: readonly Ino[]): Promise<void> {
+    if (parents.every((parent) => this.fs.leases.heldForMs(parent) > 0)) return;
+    await this.#notifier?.incrementEpoch().catch((error: unknown) => {
+      log.warn('the kernel cannot be made to forget names', { error });
+    });
   }
 
   /** The kernel can be made to forget from now on. */

@@ -131,6 +131,10 @@ export class Kernel {
     const dentry = this.cache.dentries.get(key);
     if (dentry === undefined)
       return await this.#locks.with('shared', [parent], () => this.#lookup(parent, name));
+    if (dentry.epoch !== this.cache.epoch) {
+      this.cache.dentries.delete(key);
+      return await this.lookup(parent, name);
+    }
     if (!this.cache.isCurrent(dentry)) return await this.#revalidate(parent, name);
     this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#now());
     return dentry.ino;
@@ -147,7 +151,10 @@ export class Kernel {
   async #revalidate(parent: Ino, name: string): Promise<Ino> {
     const key = nameKey(parent, name);
     const dentry = this.cache.dentries.get(key);
-    return await this.#askName(parent, name, () => this.cache.dentries.get(key) === dentry);
+    return await this.#askName(parent, name, () => {
+      // An epoch that has passed is not renewed.
+      return this.cache.dentries.get(key) === dentry && dentry?.epoch === this.cache.epoch;
+    });
   }
 
   async #askName(parent: Ino, name: string, isStill: () => boolean): Promise<Ino> {
