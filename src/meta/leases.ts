@@ -175,6 +175,8 @@ export class Leases {
     const isSilent = session === undefined || nowMs - session.renewedAtMs >= limits.leaseTtlMs;
     if (isSilent) {
       log.warn('a mount is silent: its leases are void', { session: id });
+      // Its next heartbeat must not make it trust them again.
+      session?.connection?.end.close('it was silent: its leases are void');
       this.#wake(this.#lessor.endSession(id));
       return;
     }
