@@ -261,7 +261,9 @@ const RULES: Rules = {
   rename: (cache, { parent, name, newParent, newName, mode, whiteout }, { changed = [] }) => {
     const moved = cache.known(parent, name);
     for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
-    if (mode === 'exchange' || whiteout !== undefined || moved === undefined || moved === null) {
+    // Nothing was changed where both names were of one inode by then.
+    const isPlain = mode !== 'exchange' && whiteout === undefined && changed.length > 0;
+    if (!isPlain || moved === undefined || moved === null) {
       cache.changed(parent, { entries: true });
       cache.changed(newParent, { entries: true });
       return;
