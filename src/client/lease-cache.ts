@@ -227,7 +227,8 @@ const RULES: Rules = {
   unlink: removed,
   rmdir: removed,
   rename: (cache, { parent, name, newParent, newName, mode, whiteout }, { changed = [] }) => {
-    const moved = cache.known(parent, name);
+    // Nothing was moved where both are names of one inode.
+    const moved = changed.length === 0 ? undefined : cache.known(parent, name);
     for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
     if (mode === 'exchange' || whiteout !== undefined || moved === undefined || moved === null) {
       cache.changed(parent, { entries: true });

@@ -24,13 +24,26 @@ export type Verdict =
     };
 
 export const SEARCH_STEPS = 300_000;
+/** However many steps that is. */
+const SEARCH_MS = 20_000;
 const STATES_KEPT = 3;
 
+/**
+ * INVARIANT: a step that changes nothing is taken where it is of use only: before a change that comes before
+ * the next return, and of several before one change the earlier call's first; all other orders lead to the
+ * same.
+ */
 interface Situation {
   readonly state: State;
   /** Of the calls under way, in the order of their calls. */
   readonly progress: ReadonlyMap<number, Progress>;
+  /** Calls that have come further since the last change without changing anything, up to this one. */
+  readonly looked: number;
+  /** One of them is not the call that has to return next. */
+  readonly othersLooked: boolean;
 }
+
+const NOBODY_LOOKED = { looked: -1, othersLooked: false };
 
 type Event =
   | { readonly atNs: number; readonly kind: 'call' | 'return'; readonly op: Op }
@@ -56,6 +69,7 @@ class Search {
   readonly #seen = new Set<string>();
   /** By event: mounts that may have lost something before it. */
   readonly #harmed: readonly ReadonlySet<number>[];
+  readonly #endMs = performance.now() + SEARCH_MS;
   steps = 0;
   deepest = -1;
   states: string[] = [];
@@ -71,7 +85,7 @@ class Search {
   }
 
   get isOver(): boolean {
-    return this.steps >= this.#maxSteps;
+    return this.steps >= this.#maxSteps || performance.now() >= this.#endMs;
   }
 
   opAt(index: number): number {
@@ -81,7 +95,8 @@ class Search {
 
   /** Whether there is a way from `situation`, before event `index`, to the end. */
   isLegalFrom(index: number, situation: Situation): boolean {
-    let { state, progress } = situation;
+    let { progress } = situation;
+    const { state } = situation;
     for (let at = index; ; at++) {
       const event = this.#events[at];
       if (event === undefined) return true;
@@ -92,13 +107,13 @@ class Search {
         const rest = new Map(progress);
         rest.delete(op.id);
         progress = rest;
-      } else return this.#canReturn(at, op, { state, progress });
+      } else return this.#canReturn(at, op, at === index ? situation : { state, progress, ...NOBODY_LOOKED });
     }
   }
 
   #canReturn(index: number, op: Op, situation: Situation): boolean {
-    const { state, progress } = situation;
-    const key = `${index} ${JSON.stringify([...progress])} ${state.key}`;
+    const { state, progress, looked, othersLooked } = situation;
+    const key = `${index} ${looked} ${othersLooked} ${JSON.stringify([...progress])} ${state.key}`;
     if (this.#seen.has(key) || this.isOver) return false;
     this.#seen.add(key);
     this.steps++;
@@ -116,18 +131,27 @@ class Search {
   }
 
   /** Every situation one step later; first those in which `wanted` has come further. */
-  *#after(index: number, wanted: Op, { state, progress }: Situation): Generator<Situation> {
+  *#after(index: number, wanted: Op, situation: Situation): Generator<Situation> {
+    const { state, progress } = situation;
     const ids = [wanted.id, ...[...progress.keys()].filter((id) => id !== wanted.id)];
     for (const id of ids) {
       const op = this.#history.ops[id];
       const sofar = progress.get(id);
       if (op === undefined || sofar === undefined || sofar === 'done') continue;
-      for (const move of movesOf(state, op, sofar))
-        yield { state: move.state, progress: new Map(progress).set(id, move.progress) };
+      for (const move of movesOf(state, op, sofar)) {
+        const next = { state: move.state, progress: new Map(progress).set(id, move.progress) };
+        if (move.state !== state) yield { ...next, ...NOBODY_LOOKED };
+        else if (id >= situation.looked) {
+          const othersLooked = situation.othersLooked || op !== wanted;
+          const isReturning = op === wanted && move.progress === 'done';
+          if (!isReturning || !othersLooked) yield { ...next, looked: id, othersLooked };
+        }
+      }
     }
     for (const { mount, id } of state.uncommitted()) {
-      yield { state: state.commitOldest(id, mount), progress };
-      if (this.#harmed[index]?.has(mount) === true) yield { state: state.lost(id, mount), progress };
+      yield { state: state.commitOldest(id, mount), progress, ...NOBODY_LOOKED };
+      if (this.#harmed[index]?.has(mount) === true)
+        yield { state: state.lost(id, mount), progress, ...NOBODY_LOOKED };
     }
   }
 }
@@ -135,7 +159,7 @@ class Search {
 /** Checks a history against the model, in at most `maxSteps` steps of the search. */
 export function check(history: History, maxSteps = SEARCH_STEPS): Verdict {
   const search = new Search(history, maxSteps);
-  const isLegal = search.isLegalFrom(0, { state: State.empty(), progress: new Map() });
+  const isLegal = search.isLegalFrom(0, { state: State.empty(), progress: new Map(), ...NOBODY_LOOKED });
   const { steps } = search;
   if (isLegal) return { verdict: 'legal', steps };
   if (search.isOver) return { verdict: 'undecided', steps };

@@ -62,18 +62,14 @@ export type LogLine =
   | { readonly returnNs: number; readonly answer: Answer };
 
 /** Errors that say nothing of what was carried out. */
-const UNKNOWN = new Set([
-  'EIO',
-  'ESTALE',
-  'ETIMEDOUT',
-  'ENOTCONN',
-  'ECONNABORTED',
-  'ENXIO',
-  'EINTR',
-  'EBADF',
-]);
+const UNKNOWN = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'ECONNABORTED', 'EINTR']);
+/** The mount's daemon was gone before it was asked (fuse_get_req()): nothing was carried out. */
+const NOT_ASKED = 'ENOTCONN';
 
-/** The ops in a client's log. Answers that say nothing are left out where `isHarmed`; the last line may be cut. */
+/**
+ * The ops in a client's log, of which the last line may be cut. Where `isHarmed`, ops that nobody was asked for
+ * are left out, and so are answers that say nothing.
+ */
 export function readLog(
   text: string,
   client: { client: number; mount: number },
@@ -89,6 +85,7 @@ export function readLog(
     const op = ops.pop();
     if (op === undefined) throw new Error('a log begins with an answer');
     const { answer } = entry;
+    if (isHarmed && 'error' in answer && answer.error === NOT_ASKED) continue;
     const isUnknown = isHarmed && 'error' in answer && UNKNOWN.has(answer.error);
     ops.push(isUnknown ? op : { ...op, ...entry });
   }

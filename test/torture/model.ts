@@ -55,11 +55,11 @@ export class State {
 
   /** The same for states that cannot be told apart, and for no others. */
   get key(): string {
-    this.#key ??= JSON.stringify([
-      sorted(this.names),
-      sorted(this.#open),
-      sorted(this.#inodes).map(([id, inode]) => [id, inode.number, inode.content, sorted(inode.pending)]),
-    ]);
+    if (this.#key !== undefined) return this.#key;
+    const names = sorted(this.names).map(([path, id]) => `${path}=${id}`);
+    const open = sorted(this.#open).map(([owner, id]) => `fd ${owner}=${id}`);
+    const inodes = sorted(this.#inodes).map(([id, inode]) => `${id}:${textOf(inode)}`);
+    this.#key = `${names.join(' ')} | ${open.join(' ')} | ${inodes.join(' ')}`;
     return this.#key;
   }
 
@@ -177,6 +177,21 @@ export class State {
       .filter(({ data }) => data.length > 0);
     return this.#withPending(id, mount, content, cut);
   }
+}
+
+const texts = new WeakMap<Inode, string>();
+
+/** An inode's number, content, and writes of each mount that are not committed. */
+function textOf(inode: Inode): string {
+  const known = texts.get(inode);
+  if (known !== undefined) return known;
+  const pending = sorted(inode.pending).map(
+    ([mount, queue]) =>
+      ` mount ${mount}${queue.map(({ owner, data, at, append }) => ` ${owner}@${append ? 'end ' : ''}${at}${JSON.stringify(data)}`).join('')}`,
+  );
+  const text = `${inode.number ?? '?'} ${JSON.stringify(inode.content)}${pending.join('')}`;
+  texts.set(inode, text);
+  return text;
 }
 
 function overlay(content: string, at: number, data: string): string {
