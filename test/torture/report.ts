@@ -10,7 +10,7 @@ const TRIES = 150;
 
 /**
  * A smaller history that is refused for the same reason. Only what cannot make a legal history illegal is left
- * out: what came after the refused answer, and calls that changed nothing.
+ * out: what came after the refused answer, what happened to unrelated names, and calls that changed nothing.
  */
 export function smaller(history: History, refused: Op): History {
   const endNs = refused.returnNs ?? refused.callNs;
@@ -28,8 +28,11 @@ export function smaller(history: History, refused: Op): History {
     const ops = before.filter((op) => ids.has(op.id)).map((op, id) => ({ ...op, id }));
     return { ops, harms };
   };
-  const needed = units.filter((unit) => !unit.every(isObserver));
-  const observers = units.filter((unit) => unit.every(isObserver));
+  const related = relatedTo(refused, units);
+  const isEnough = check(ofUnits(related), STEPS).verdict === 'anomaly';
+  const all = isEnough ? related : units;
+  const needed = all.filter((unit) => !unit.every(isObserver));
+  const observers = all.filter((unit) => unit.every(isObserver));
   const isRefused = (part: readonly (readonly Op[])[]): boolean =>
     check(ofUnits([...needed, ...part]), STEPS).verdict === 'anomaly';
   const kept = isRefused([]) ? [] : shrink(observers, isRefused, TRIES);
@@ -44,6 +47,29 @@ function isObserver(op: Op): boolean {
   if ('error' in answer) return true;
   if (system.call === 'open') return system.flags === 'r' || system.flags === 'r+' || system.flags === 'a';
   return ['stat', 'readdir', 'read', 'close', 'fsync'].includes(system.call);
+}
+
+/**
+ * The units about the names that the refused op is about, and about names that a link or rename connects with
+ * those: what happens to others is no business of theirs. All units where it is a listing.
+ */
+function relatedTo(refused: Op, units: readonly (readonly Op[])[]): readonly (readonly Op[])[] {
+  if (refused.system.call === 'readdir') return units;
+  const pathsOf = (unit: readonly Op[]): string[] =>
+    unit.flatMap(({ system }) => {
+      if (!('path' in system) || system.call === 'readdir') return [];
+      return 'to' in system ? [system.path, system.to] : [system.path];
+    });
+  const own = units.find((unit) => unit.some((op) => op.id === refused.id)) ?? [];
+  const related = new Set(pathsOf(own));
+  for (let size = 0; size < related.size; ) {
+    size = related.size;
+    for (const unit of units) {
+      const paths = pathsOf(unit);
+      if (paths.some((path) => related.has(path))) for (const path of paths) related.add(path);
+    }
+  }
+  return units.filter((unit) => pathsOf(unit).some((path) => related.has(path)));
 }
 
 /** Calls on one descriptor belong together. */
