@@ -2,9 +2,10 @@
  * One log line per event, on standard error: time, level, subsystem, message, fields as JSON. Programs that
  * go into the background point standard error at their log file, so this module knows no files.
  */
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+/** `none` is for who wants silence; no line has it. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'none';
 
-const RANK: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
+const RANK: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3, none: 4 };
 let threshold: LogLevel = 'info';
 
 /** Lines below `level` are dropped from now on, in the whole process. */

@@ -127,17 +127,18 @@ export class Filesystem {
     }
     if (known !== undefined) return Promise.resolve(known);
     const { onLate } = options;
+    const { moment } = this.leases;
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
-      this.leases.learn(method, args, reply);
+      this.leases.learn(method, args, reply, moment);
       onLate?.(reply);
     };
     return this.#link.call(method, args, { ...options, onLate: late }).then(
       (reply) => {
-        this.leases.learn(method, args, reply);
+        this.leases.learn(method, args, reply, moment);
         return reply;
       },
       (error: unknown) => {
-        this.leases.learnFailure(method, args, error);
+        this.leases.learnFailure(method, args, error, moment);
         throw error;
       },
     );
@@ -250,8 +251,9 @@ function makeParts(
     dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
     refreshMap,
     commit: async (args) => {
+      const { moment } = leases;
       const reply = await link.call('commit', args, untilAnswered);
-      leases.learn('commit', args, reply);
+      leases.learn('commit', args, reply, moment);
       return reply;
     },
     sync: async (request: InterruptSource | undefined) => {

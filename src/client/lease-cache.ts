@@ -7,6 +7,9 @@
  * changes itself is forgotten with the reply and learned anew; its leases stay. A change whose outcome is not
  * known is forgotten with everything near it. `.` and `..` are the server's to answer.
  *
+ * Replies may overtake each other by a little: entries are learned only from calls that began under the same
+ * lease of the directory, and attributes only from a version that is not below one that was seen.
+ *
  * INVARIANT: entries are kept only for inodes that have a lease.
  * It does not keep extents or data (FileState, ChunkReader), nor what is pending here.
  */
@@ -18,6 +21,10 @@ import type { ArgsOf, ReplyOf } from '../proto/method.js';
 
 interface Leased {
   readonly epoch: number;
+  /** When it was learned, in the count of `moment`. */
+  readonly since: number;
+  /** The highest version that was seen: what is below it came late. */
+  version: number;
   /** Undefined: changed here, and not learned again yet. */
   attr: Attr | undefined;
   /** Children by name (latin1); null: there is none. Created with the first. */
@@ -49,6 +56,9 @@ export class LeaseCache {
   readonly #options: LeaseCacheOptions;
   /** Least recently granted first. */
   readonly #leases = new Map<Ino, Leased>();
+  #moment = 0;
+  /** Of the call whose reply is being learned. */
+  #calledAt = 0;
 
   constructor(options: LeaseCacheOptions) {
     this.#options = options;
@@ -84,14 +94,31 @@ export class LeaseCache {
 
   // Learning
 
-  /** A reply has come. */
-  learn<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, reply: ReplyOf<MetaMethods[K]>): void {
+  /** For `learn`: to be asked for when a call begins. */
+  get moment(): number {
+    return this.#moment;
+  }
+
+  /** A reply has come to a call that began at `calledAt`. */
+  learn<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    reply: ReplyOf<MetaMethods[K]>,
+    calledAt: number,
+  ): void {
+    this.#calledAt = calledAt;
     const rule: Rules[K] = RULES[method];
     rule?.(this, args, reply);
   }
 
   /** A call has failed. */
-  learnFailure<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, error: unknown): void {
+  learnFailure<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    error: unknown,
+    calledAt: number,
+  ): void {
+    this.#calledAt = calledAt;
     const code = error instanceof FsError ? error.code : undefined;
     if (method === 'lookup' && code === 'ENOENT') {
       const { parent, name } = args as ArgsOf<MetaMethods['lookup']>;
@@ -112,9 +139,14 @@ export class LeaseCache {
     const held = this.#leases.get(ino);
     if (lease !== undefined && held?.epoch !== lease) {
       this.#leases.delete(ino);
-      this.#leases.set(ino, { epoch: lease, attr, children: undefined, isComplete: false });
+      const since = ++this.#moment;
+      const { version } = attr;
+      this.#leases.set(ino, { epoch: lease, since, version, attr, children: undefined, isComplete: false });
       this.#trim();
-    } else if (held !== undefined && attr.version >= (held.attr?.version ?? 0)) held.attr = attr;
+    } else if (held !== undefined && attr.version >= held.version) {
+      held.attr = attr;
+      held.version = attr.version;
+    }
   }
 
   #trim(): void {
@@ -131,7 +163,7 @@ export class LeaseCache {
   entry(parent: Ino, name: Uint8Array, child: Ino | null): void {
     const leased = this.#leases.get(parent);
     const key = keyOf(name);
-    if (leased === undefined || isDots(key)) return;
+    if (leased === undefined || leased.since > this.#calledAt || isDots(key)) return;
     leased.children ??= new Map();
     leased.children.set(key, child);
   }
@@ -230,7 +262,9 @@ const RULES: Rules = {
     // Nothing was moved where both are names of one inode.
     const moved = changed.length === 0 ? undefined : cache.known(parent, name);
     for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
-    if (mode === 'exchange' || whiteout !== undefined || moved === undefined || moved === null) {
+    // Nothing was changed where both names were of one inode by then.
+    const isPlain = mode !== 'exchange' && whiteout === undefined && changed.length > 0;
+    if (!isPlain || moved === undefined || moved === null) {
       cache.changed(parent, { entries: true });
       cache.changed(newParent, { entries: true });
       return;
@@ -245,10 +279,17 @@ const RULES: Rules = {
       cache.entry(ino, name, attr.ino);
     }
   },
+  release: (cache, { inos }) => {
+    for (const ino of inos) cache.changed(ino);
+  },
+  accessed: (cache, { files }) => {
+    for (const { ino } of files) cache.changed(ino);
+  },
   setxattr: xattr,
   removexattr: xattr,
-  commit: (cache, _args, { attrs }) => {
+  commit: (cache, _args, { attrs, missing }) => {
     for (const attr of attrs) cache.attr(attr);
+    for (const ino of missing) cache.changed(ino);
   },
   copyRange: (cache, _args, { attr }) => cache.attr(attr),
   extents: (cache, _args, { attr }) => cache.attr(attr),

@@ -225,6 +225,12 @@ export class Lessor {
     return undefined;
   }
 
+  /** This grant is in force, and nobody has asked for it back. */
+  isUnasked(session: SessionId, ino: Ino, epoch: number): boolean {
+    const grant = this.#inodes.get(ino)?.grants.get(session);
+    return grant?.lease.epoch === epoch && grant.recalled === undefined;
+  }
+
   leaseOf(session: SessionId, ino: Ino): Lease | undefined {
     return this.#inodes.get(ino)?.grants.get(session)?.lease;
   }

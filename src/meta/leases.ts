@@ -72,7 +72,7 @@ export class Leases {
       maxBackoffMs: limits.leaseBackoffMaxMs,
       maxPerSession: limits.leasesPerSession,
     });
-    for (const session of sessions.all()) this.#unknown.add(session.id);
+    for (const session of sessions.all()) if (session.row.leases) this.#unknown.add(session.id);
     this.#unknownUntilMs = clock.monotonicMs() + limits.leaseTtlMs;
   }
 
@@ -95,13 +95,18 @@ export class Leases {
   /** Leases for the inodes of a reply, those that are granted; for `mark`. To be called while planning. */
   grant(session: Session, attrs: readonly Attr[]): ReadonlyMap<Ino, number> {
     const granted = new Map<Ino, number>();
-    if (!session.takesLeases) return granted;
+    if (!session.row.leases) return granted;
     const nowMs = this.#clock.monotonicMs();
     for (const { ino } of attrs) {
       const lease = this.#lessor.grant(session.id, ino, 'shared', nowMs);
       if (lease !== undefined) granted.set(ino, lease.epoch);
     }
     return granted;
+  }
+
+  /** Those of the granted leases that have not been recalled meanwhile: the others must not be announced. */
+  stillGranted(session: SessionId, granted: ReadonlyMap<Ino, number>): ReadonlyMap<Ino, number> {
+    return new Map([...granted].filter(([ino, epoch]) => this.#lessor.isUnasked(session, ino, epoch)));
   }
 
   /** Runs `submit` until no leases are in its way. **Errors:** its other ones. */
@@ -132,7 +137,8 @@ export class Leases {
     }
     const { ticket, recalls } = this.#lessor.park(session, access, this.#clock.monotonicMs());
     const free = new Promise<void>((resolve) => this.#waiters.set(ticket, resolve));
-    this.#send(recalls);
+    // Replies of this turn that carry grants go before their recalls.
+    setImmediate(() => this.#send(recalls));
     await free;
     return ticket;
   }
@@ -169,6 +175,8 @@ export class Leases {
     const isSilent = session === undefined || nowMs - session.renewedAtMs >= limits.leaseTtlMs;
     if (isSilent) {
       log.warn('a mount is silent: its leases are void', { session: id });
+      // Its next heartbeat must not make it trust them again.
+      session?.connection?.end.close('it was silent: its leases are void');
       this.#wake(this.#lessor.endSession(id));
       return;
     }

@@ -107,14 +107,15 @@ function runners(parts: MetaParts, connection: Connection) {
   const named =
     <K extends NamespaceMethod>(method: K): Handler<K> =>
     async (args, context) => {
-      let granted: ReadonlyMap<Ino, number> = new Map();
+      let grants: () => ReadonlyMap<Ino, number> = () => new Map();
       const reply = await mutation(method, context, false, (session) => {
         const effect = namespaceEffect(parts, method, args, session);
-        granted = leases.grant(session, attrsOf(method, effect.reply));
+        const granted = leases.grant(session, attrsOf(method, effect.reply));
+        grants = () => leases.stillGranted(session.id, granted);
         return effect;
       });
       // Not before: a reply that is kept, and sent again later, must not say what has been void since.
-      markLeases(attrsOf(method, reply), granted);
+      markLeases(attrsOf(method, reply), grants());
       return reply;
     };
   const read =

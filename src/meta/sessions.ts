@@ -32,8 +32,6 @@ export interface Session {
   expiresAtMs: number;
   /** When the last heartbeat came, or the connection was made. */
   renewedAtMs: number;
-  /** The mount on its connection answers recalls. */
-  takesLeases: boolean;
   connection: Connection | undefined;
   /** Ascending, adjoining ones joined. */
   readonly ranges: ChunkRange[];
@@ -98,7 +96,6 @@ export class Sessions {
       row,
       expiresAtMs: this.#clock.monotonicMs() + this.#ttlMs,
       renewedAtMs: this.#clock.monotonicMs(),
-      takesLeases: false,
       connection,
       ranges: [],
       keptCount: 0,
@@ -138,18 +135,15 @@ export class Sessions {
         if (this.#sessions.size >= limits.sessions) throw new ProtocolError('busy', 'too many sessions');
         return () => {
           const id = asSessionId(this.#store.allocate('session', 1));
-          const { host, pid, mountpoint } = mount;
           const token = asFencingToken(1);
-          this.#store.putSession({ id, token, confirmedToken: 0, host, pid, mountpoint, finishedBelow: 0 });
+          this.#store.putSession(newRow({ session: id, token }, mount));
           return { session: id, token };
         };
       },
       committed: ({ session, token }) => {
         if (this.#sessions.has(session)) return;
-        const { host, pid, mountpoint } = mount;
-        const row = { id: session, token, confirmedToken: 0, host, pid, mountpoint, finishedBelow: 0 };
-        this.#add(row, undefined);
-        this.#bind(connection, { session, token }, mount);
+        this.#add(newRow({ session, token }, mount), undefined);
+        this.#bind(connection, { session, token });
       },
     };
   }
@@ -176,8 +170,7 @@ export class Sessions {
       const { row } = session;
       if (from.token > row.token || from.token < row.confirmedToken)
         throw new ProtocolError('fenced', `session ${session.id} goes on under token ${row.token}`);
-      const { host, pid, mountpoint } = mount;
-      return { ...row, host, pid, mountpoint, token: asFencingToken(row.token + 1) };
+      return { ...row, ...mountOnly(mount), token: asFencingToken(row.token + 1) };
     };
     return {
       writes: true,
@@ -195,17 +188,16 @@ export class Sessions {
         const session = this.#sessions.get(binding.session);
         if (session === undefined) return;
         session.row = { ...session.row, ...mountOnly(mount), token: binding.token };
-        this.#bind(connection, binding, mount);
+        this.#bind(connection, binding);
       },
     };
   }
 
-  #bind(connection: Connection, binding: Binding, { leases = false }: MountInfo): void {
+  #bind(connection: Connection, binding: Binding): void {
     const session = this.#sessions.get(binding.session);
     if (session === undefined) return;
     const before = session.connection;
     connection.bindSession(binding);
-    session.takesLeases = leases;
     this.onBound(session.id);
     session.connection = connection.end.closed ? undefined : connection;
     this.renew(session);
@@ -350,8 +342,12 @@ export class Sessions {
   }
 }
 
-function mountOnly({ host, pid, mountpoint }: MountInfo): MountInfo {
-  return { host, pid, mountpoint };
+function mountOnly({ host, pid, mountpoint, leases = false }: MountInfo): Required<MountInfo> {
+  return { host, pid, mountpoint, leases };
+}
+
+function newRow({ session, token }: Binding, mount: MountInfo): SessionRow {
+  return { id: session, token, confirmedToken: 0, ...mountOnly(mount), finishedBelow: 0 };
 }
 
 /** Whether this chunk id was given to this session. */

@@ -42,16 +42,17 @@ export class SqliteRecords {
 
   sessions(): SessionRow[] {
     return this.#db
-      .prepare<SessionRow>(
+      .prepare<Omit<SessionRow, 'leases'> & { leases: number }>(
         `SELECT id, token, confirmed_token AS confirmedToken, host, pid, mountpoint,
-          finished_below AS finishedBelow FROM sessions ORDER BY id`,
+          finished_below AS finishedBelow, leases FROM sessions ORDER BY id`,
       )
-      .all();
+      .all()
+      .map((row) => ({ ...row, leases: row.leases !== 0 }));
   }
 
   putSession(row: SessionRow): void {
     this.#db.run(
-      'INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)',
+      'INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
       row.id,
       row.token,
       row.confirmedToken,
@@ -59,6 +60,7 @@ export class SqliteRecords {
       row.pid,
       row.mountpoint,
       row.finishedBelow,
+      row.leases ? 1 : 0,
     );
   }
 

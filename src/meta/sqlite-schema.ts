@@ -6,7 +6,7 @@ import type { Database } from '../sqlite/database.js';
 
 /** "lfmd" in the file's header. */
 export const META_APPLICATION_ID = 0x6c66_6d64;
-export const META_FORMAT_VERSION = 2;
+export const META_FORMAT_VERSION = 3;
 
 const TABLES = `
 CREATE TABLE filesystem(
@@ -150,8 +150,12 @@ CREATE TABLE locks(
 ) STRICT, WITHOUT ROWID;
 `;
 
+/** Since version 3: sessions of before have no leases. */
+const SESSION_LEASES = 'ALTER TABLE sessions ADD COLUMN leases INTEGER NOT NULL DEFAULT 0';
+
 /** Brings the schema to META_FORMAT_VERSION, inside the caller's transaction. */
 export function migrateSchema(db: Database, fromVersion: number): void {
   if (fromVersion < 1) db.exec(TABLES);
   if (fromVersion < 2) db.exec(LOCKS);
+  if (fromVersion < 3) db.exec(SESSION_LEASES);
 }

@@ -38,6 +38,8 @@ export interface SessionRow {
   readonly mountpoint: string;
   /** Mutations with smaller sequence numbers have their replies; nothing is kept for them. */
   readonly finishedBelow: number;
+  /** It may have leases. */
+  readonly leases: boolean;
 }
 
 /** Chunk ids, first <= id <= last, that only this session may commit. INVARIANT: ranges never overlap. */

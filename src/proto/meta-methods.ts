@@ -492,7 +492,6 @@ export type MetaMethods = typeof metaMethods;
 
 /** What the metadata server tells a mount or chunk server on its own connection. */
 export const metaCallbacks = {
-  /** The cluster map has changed. */
   mapChanged: method('control', { args: tClusterMap, reply: tNothing }),
   ...lockCallbacks,
   ...leaseCallbacks,

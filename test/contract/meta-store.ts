@@ -27,7 +27,7 @@ import { lockSuite } from './meta-locks.js';
 
 export const filesystem: FilesystemRow = {
   clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
-  formatVersion: 2,
+  formatVersion: 3,
   replicas: 2,
   groups: 16,
   createdAt: { sec: 1_700_000_000, nsec: 999_999_999 },
@@ -52,6 +52,7 @@ export function session(id: SessionId) {
     pid: 1,
     mountpoint: '/m',
     finishedBelow: 0,
+    leases: true,
   };
 }
 

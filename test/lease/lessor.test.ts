@@ -115,9 +115,9 @@ t.test('what is recalled again and again goes without leases for longer and long
   t.same(quiet, [100, 200, 400, 800, 1000, 1000]);
   const lease = lessor.leaseOf(a, ino);
   now += 10_000;
-  lessor.park(b, writing, now);
+  const { ticket } = lessor.park(b, writing, now);
   lessor.acknowledge(a, ino, lease?.epoch ?? 0, 'none');
-  lessor.endSession(b);
+  lessor.unpark(ticket);
   t.equal(lessor.grant(a, ino, 'shared', now + 90), undefined);
   t.ok(lessor.grant(a, ino, 'shared', now + 100), 'when it has been calm it begins anew');
   t.end();

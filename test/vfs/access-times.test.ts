@@ -13,7 +13,10 @@ const shared = LocalCluster.start(t);
 const relatime: AccessPolicy = { mode: 'relatime', directories: true };
 const strictatime: AccessPolicy = { mode: 'strictatime', directories: true };
 
-const attrOf = async (vfs: Vfs, ino: Ino) => (await vfs.getattr(root, ino, undefined)).attr;
+const attrOf = async (vfs: Vfs, ino: Ino) => {
+  const { lease: _, ...attr } = (await vfs.getattr(root, ino, undefined)).attr;
+  return attr;
+};
 const atimeOf = async (vfs: Vfs, ino: Ino): Promise<Timespec> => (await attrOf(vfs, ino)).atime;
 const inoOf = async (vfs: Vfs, name: string): Promise<Ino> =>
   (await vfs.lookup(root, ROOT_INO, bytesOf(name))).attr.ino;

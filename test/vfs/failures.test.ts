@@ -205,6 +205,7 @@ t.test('a lost session fails what was uncommitted, once to each handle, and the 
     'text',
     'a clean handle goes on',
   );
+  await mount.vfs.statfs(root, ROOT_INO);
   t.equal(mount.fs.generation, 1);
   await t.rejects(Promise.resolve(mount.vfs.flush(root, dirty.ino, dirty.fh)), { code: 'EIO' });
   await mount.vfs.flush(root, dirty.ino, dirty.fh);

@@ -1,5 +1,5 @@
 /** The fuzzer's operations on names and attributes by path. */
-import { constants as c } from 'node:fs';
+import { constants as c, readdirSync } from 'node:fs';
 import { at, type Maker, nameEntries, type Weighted } from './file-operations.js';
 import { type Arguments, bytesFrom, type Operation, octal, quoted, told } from './operation.js';
 import type { Outcome } from './side.js';
@@ -65,6 +65,17 @@ function onTwo(
 const rename: Maker = (args) => onTwo(args, 'rename', () => ['', (from, to) => told(calls.rename(from, to))]);
 
 const RENAME_FLAGS = ['NOREPLACE', 'EXCHANGE', 'WHITEOUT'];
+const WHITEOUT = 4;
+
+/** Over such a one the rename fails with ENOTEMPTY, and ext4 has moved times of the old directory by then. */
+function isFilledDirectory(path: Buffer): boolean {
+  try {
+    return readdirSync(path.subarray(0, -1)).length > 0;
+  } catch {
+    return false;
+  }
+}
+
 const renameWith =
   (choices: readonly number[]): Maker =>
   (args) =>
@@ -72,7 +83,10 @@ const renameWith =
       const flags = args.prng.pick(choices);
       return [
         RENAME_FLAGS.filter((_, bit) => (flags & (1 << bit)) !== 0).join('|'),
-        (from, to) => told(calls.renameat2(AT_FDCWD, from, AT_FDCWD, to, flags)),
+        (from, to) => {
+          if (flags === WHITEOUT && isFilledDirectory(to)) return { text: 'not tried' };
+          return told(calls.renameat2(AT_FDCWD, from, AT_FDCWD, to, flags));
+        },
       ];
     });
 

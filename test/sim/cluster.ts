@@ -1,0 +1,183 @@
+/**
+ * A cluster in one process on virtual time: a metadata server over rows in memory, chunk servers, and mounts
+ * under kernels that are modelled (kernel.ts). Everything but the processes' shells is the product's own code.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Prng } from '../../src/base/prng.js';
+import { connectFilesystem, type Filesystem } from '../../src/client/filesystem.js';
+import { MemoryStore } from '../../src/meta/memory-store.js';
+import { MetadataServer } from '../../src/meta/metadata-server.js';
+import { FIRST_SESSION } from '../../src/meta/sessions.js';
+import { asClusterId, ROOT_INO } from '../../src/proto/ids.js';
+import type { Notifier } from '../../src/vfs/operations.js';
+import { Vfs } from '../../src/vfs/vfs.js';
+import { SimChunkServer } from './chunk-server.js';
+import { History } from './history.js';
+import { Kernel } from './kernel.js';
+import { Network } from './network.js';
+import { Observer } from './observer.js';
+import { RecordingStore } from './recording-store.js';
+import { Scheduler, SimNode } from './scheduler.js';
+import { Trace } from './trace.js';
+
+const META_URL = 'ws://meta';
+/** How long a mount's calls wait for servers. */
+export const TIMEOUT_MS = 30_000;
+
+/** Where tests plant bugs. */
+export interface Plant {
+  readonly store?: (store: RecordingStore, history: History) => void;
+  readonly filesystem?: (filesystem: Filesystem) => void;
+  readonly notifier?: (notifier: Notifier) => Notifier;
+  /** Before anything is made; returns the way to undo it. */
+  readonly everywhere?: () => () => void;
+}
+
+export interface SimMount {
+  readonly node: SimNode;
+  readonly fs: Filesystem;
+  readonly vfs: Vfs;
+  readonly kernel: Kernel;
+}
+
+interface Meta {
+  readonly node: SimNode;
+  readonly server: MetadataServer;
+  readonly store: RecordingStore;
+}
+
+export interface Shape {
+  readonly chunkServers: number;
+  readonly replicas: number;
+  readonly delayUs: { readonly min: number; readonly max: number };
+}
+
+export class SimCluster {
+  readonly scheduler: Scheduler;
+  readonly trace: Trace;
+  readonly network: Network;
+  readonly history = new History();
+  readonly observer: Observer;
+  readonly chunkServers: SimChunkServer[] = [];
+  readonly mounts: SimMount[] = [];
+  readonly #prng: Prng;
+  readonly #plant: Plant;
+  readonly #rows: MemoryStore;
+  /** Whoever is outside of the cluster. */
+  readonly world: SimNode;
+  readonly #dir = mkdtempSync(join(tmpdir(), 'leasefs-sim-'));
+  #meta: Meta;
+
+  constructor(prng: Prng, shape: Shape, plant: Plant) {
+    this.#prng = prng;
+    this.#plant = plant;
+    this.scheduler = new Scheduler(prng);
+    const { scheduler } = this;
+    this.world = new SimNode('world', scheduler);
+    this.trace = new Trace(() => scheduler.nowMs);
+    this.network = new Network({ scheduler, trace: this.trace, prng, delayUs: shape.delayUs });
+    this.network.sniffer = (frame, from, to) => this.history.sniff(frame, from, to);
+    this.observer = new Observer(this.history, (error) => scheduler.fail(error));
+    this.#rows = new MemoryStore(
+      {
+        clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
+        formatVersion: 1,
+        replicas: shape.replicas,
+        groups: 8,
+        createdAt: { sec: 1_700_000_000, nsec: 0 },
+      },
+      { firstInode: ROOT_INO + 1, firstSession: FIRST_SESSION },
+    );
+    this.history.start((read) => this.#rows.answer(read));
+    scheduler.onStep = () => this.#checkInvariants();
+    this.#meta = this.#startMeta();
+    for (let number = 1; number <= shape.chunkServers; number++)
+      this.chunkServers.push(
+        new SimChunkServer({
+          node: this.#node(`chunk${number}`),
+          network: this.network,
+          number,
+          chunks: this.history.chunks,
+        }),
+      );
+  }
+
+  /** A process whose clocks are as clocks are. */
+  #node(name: string): SimNode {
+    return new SimNode(name, this.scheduler, {
+      rate: 1 + (this.#prng.next() - 0.5) / 200,
+      originMs: this.#prng.int(0, 1_000_000),
+      wallOffsetMs: this.#prng.int(-3000, 3000),
+    });
+  }
+
+  get meta(): Meta {
+    return this.#meta;
+  }
+
+  #startMeta(): Meta {
+    const node = this.#node('meta');
+    const store = new RecordingStore(this.#rows, this.history);
+    this.#plant.store?.(store, this.history);
+    const server = new MetadataServer({ store, clock: node.clock });
+    this.network.listen(META_URL, { node, accept: (transport) => server.accept(transport) });
+    return { node, server, store };
+  }
+
+  /** `kill -9`: what was not committed is gone, and so is everything that memory kept. */
+  crashMeta(): void {
+    const { node, store } = this.#meta;
+    this.trace.note('meta', 'crashes');
+    store.isDead = true;
+    this.scheduler.crash(node);
+    this.network.cutAll(node, 'the metadata server crashed');
+  }
+
+  restartMeta(): void {
+    this.trace.note('meta', 'starts again');
+    this.#meta = this.#startMeta();
+  }
+
+  async mount(name: string): Promise<SimMount> {
+    const node = this.#node(name);
+    const { scheduler, trace, observer } = this;
+    const fs = await scheduler.on(node, 0, () =>
+      connectFilesystem({
+        metaUrl: META_URL,
+        mountpoint: `/${name}`,
+        cacheDir: join(this.#dir, name),
+        timeoutMs: TIMEOUT_MS,
+        readOnly: false,
+        clock: node.clock,
+        connect: this.network.connector(node),
+      }),
+    );
+    this.#plant.filesystem?.(fs);
+    const vfs = new Vfs(fs, { kernelForgets: true });
+    const machine = new SimNode(`${name}'s machine`, scheduler);
+    const kernel = new Kernel({ scheduler, trace, observer, node, vfs, session: fs }, machine);
+    const notifier = kernel.notifier();
+    vfs.mounted(this.#plant.notifier?.(notifier) ?? notifier);
+    const mount = { node, fs, vfs, kernel };
+    this.mounts.push(mount);
+    return mount;
+  }
+
+  /** Of whoever has just done something. */
+  #checkInvariants(): void {
+    const { current } = this.scheduler;
+    if (current === this.#meta.node && !current.crashed) this.#meta.server.checkInvariants();
+    for (const { node, vfs } of this.mounts) if (node === current) vfs.checkInvariants();
+  }
+
+  /** Of the rows, which is slow. */
+  checkStore(): void {
+    this.#rows.checkInvariants();
+  }
+
+  remove(): void {
+    rmSync(this.#dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What goes wrong in a simulation, and when: connections cut and stalled, processes frozen, the metadata
+ * server killed and started again. Everything is well again when `run` has come to its end.
+ */
+import type { Prng } from '../../src/base/prng.js';
+import { limits } from '../../src/proto/limits.js';
+import type { SimCluster } from './cluster.js';
+import type { SimNode } from './scheduler.js';
+
+/** A connection whose other side was silent for this long is given up. */
+const SILENT_MS = limits.pingIntervalMs * limits.silentPings;
+
+type Fault = (cluster: SimCluster, prng: Prng) => Promise<string>;
+
+async function freeze(cluster: SimCluster, node: SimNode, ms: number): Promise<void> {
+  const { scheduler, network, trace } = cluster;
+  if (node.frozen || node.crashed) return;
+  trace.note(node.name, `is frozen for ${ms} ms`);
+  scheduler.freeze(node);
+  const world = cluster.world;
+  const silentMs = SILENT_MS + (ms % limits.pingIntervalMs);
+  if (ms > silentMs) {
+    await scheduler.sleep(silentMs, world);
+    network.cutAll(node, 'silent for too long');
+    await scheduler.sleep(ms - silentMs, world);
+  } else await scheduler.sleep(ms, world);
+  trace.note(node.name, 'thaws');
+  scheduler.thaw(node);
+}
+
+const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
+  {
+    weight: 4,
+    fault: async (cluster, prng) => {
+      const { node } = prng.pick(cluster.mounts);
+      cluster.network.cut(node, cluster.meta.node, 'cut');
+      return `${node.name} is cut from the metadata server`;
+    },
+  },
+  {
+    weight: 1,
+    fault: async (cluster, prng) => {
+      const [{ node }, server] = [prng.pick(cluster.mounts), prng.pick(cluster.chunkServers)];
+      cluster.network.cut(node, server.node, 'cut');
+      return `${node.name} is cut from ${server.node.name}`;
+    },
+  },
+  {
+    weight: 3,
+    fault: async (cluster, prng) => {
+      const { node } = prng.pick(cluster.mounts);
+      const ms = prng.pick([prng.int(50, 3000), prng.int(3000, 11_000)]);
+      cluster.network.stall(node, cluster.meta.node, ms);
+      return `${node.name} and the metadata server do not hear each other for ${ms} ms`;
+    },
+  },
+  {
+    weight: 5,
+    fault: async (cluster, prng) => {
+      const { node } = prng.pick(cluster.mounts);
+      const ms = prng.pick([prng.int(500, 8000), prng.int(9000, 14_000), prng.int(25_000, 45_000)]);
+      await freeze(cluster, node, ms);
+      return `${node.name} was frozen for ${ms} ms`;
+    },
+  },
+  {
+    weight: 1,
+    fault: async (cluster, prng) => {
+      const { node } = prng.pick(cluster.chunkServers);
+      const ms = prng.int(500, 15_000);
+      await freeze(cluster, node, ms);
+      return `${node.name} was frozen for ${ms} ms`;
+    },
+  },
+  {
+    weight: 1,
+    fault: async (cluster, prng) => {
+      const ms = prng.int(500, 12_000);
+      const { node } = cluster.meta;
+      await freeze(cluster, node, ms);
+      return `the metadata server was frozen for ${ms} ms`;
+    },
+  },
+  {
+    weight: 4,
+    fault: async (cluster, prng) => {
+      const ms = prng.pick([prng.int(1, 300), prng.int(300, 6000)]);
+      if (cluster.meta.node.crashed || cluster.meta.node.frozen) return 'no crash';
+      cluster.crashMeta();
+      await cluster.scheduler.sleep(ms, cluster.world);
+      cluster.restartMeta();
+      return `the metadata server was away for ${ms} ms`;
+    },
+  },
+];
+
+/** One fault after the other, each at its time; ends when all are over. */
+export async function runFaults(
+  cluster: SimCluster,
+  prng: Prng,
+  { count, withinMs }: { count: number; withinMs: number },
+): Promise<void> {
+  const chosen = FAULTS.flatMap(({ weight, fault }) => Array.from({ length: weight }, () => fault));
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      await cluster.scheduler.sleep(prng.next() * withinMs, cluster.world);
+      const fault = prng.pick(chosen);
+      cluster.trace.note('fault', await fault(cluster, prng));
+    }),
+  );
+}

@@ -1,0 +1,292 @@
+/**
+ * Holds what programs are answered against what the server's store was like between the call and the answer.
+ * Answers of which that is not so are violations, whoever gave them: a mount's kernel, the mount, the server.
+ */
+import type { Attr } from '../../src/proto/attr.js';
+import type { Ino } from '../../src/proto/ids.js';
+import {
+  type Done,
+  type History,
+  type InodeState,
+  type Moment,
+  operationKey,
+  SLOT_BYTES,
+  slotsOf,
+  type Window,
+} from './history.js';
+
+export class Violation extends Error {
+  override name = 'Violation';
+}
+
+/** A value that a mount has written into a slot. */
+interface Written {
+  readonly value: string;
+  readonly generation: number;
+  readonly fh: number;
+  /** The write has returned. */
+  isAcknowledged: boolean;
+  /** Cut off again, or given up: it need not show any more. */
+  isVoid: boolean;
+}
+
+/** An operation that changes something, as a program asked for it. */
+export interface Operation {
+  readonly mount: string;
+  readonly key: string;
+  /** Mutations carried out before. */
+  readonly since: number;
+}
+
+/** Which session a mount is in. */
+export interface Generation {
+  readonly generation: number;
+}
+
+/** Mutations that are looked at for whether their mount knows of them. */
+const LOOKED_BACK = 200;
+const NOTHING = '\0'.repeat(SLOT_BYTES);
+const padded = (slot: string | undefined): string => (slot ?? '').padEnd(SLOT_BYTES, '\0');
+
+const isSame = ({ mount, key }: Operation, done: Done): boolean => mount === done.mount && key === done.key;
+
+const CLAIMED = new Set(['create', 'mkdir', 'link', 'unlink', 'rmdir', 'rename', 'setattr']);
+
+export class Observer {
+  readonly history: History;
+  readonly #fail: (error: Violation) => void;
+  /** Written by each mount, by mount, inode and slot; oldest first. */
+  readonly #written = new Map<string, Map<Ino, Map<number, Written[]>>>();
+  readonly #unknown: Operation[] = [];
+  readonly #underWay = new Set<Operation>();
+  answers = 0;
+
+  constructor(history: History, fail: (error: Violation) => void) {
+    this.history = history;
+    this.#fail = fail;
+  }
+
+  get index(): number {
+    return this.history.index;
+  }
+
+  /** Now, for a mount that is about to be asked. */
+  moment(mount: string): Moment {
+    const { done, index } = this.history;
+    const unsettled: number[] = [];
+    const underWay = [...this.#underWay];
+    // What is older than this was answered long ago.
+    for (let at = Math.max(done.length - LOOKED_BACK, 0); at < done.length; at++) {
+      const one = done[at];
+      if (one === undefined || one.mount !== mount || !one.ok) continue;
+      if (!one.isAnswered || underWay.some((operation) => isSame(operation, one))) unsettled.push(one.index);
+    }
+    return { index, unsettled };
+  }
+
+  violated(text: string): void {
+    this.#fail(new Violation(text));
+  }
+
+  // Names and attributes
+
+  named(who: string, parent: Ino, name: string, ino: Ino | null, from: Moment): void {
+    this.answers++;
+    const window = { from, to: this.index };
+    const possible = this.history.namesIn(parent, name, window);
+    if (possible.includes(ino)) return;
+    this.violated(
+      `${who} says ${parent}/${name} is ${ino ?? 'nothing'}; it was ${possible.map((is) => is ?? 'nothing').join(', ')}`,
+    );
+  }
+
+  /** A listing has no other names than `listed`: what was there all the time is among them. */
+  listed(who: string, parent: Ino, listed: ReadonlySet<string>, from: Moment): void {
+    const prefix = `${parent}/`;
+    for (const key of this.history.names.keys()) {
+      const name = key.slice(prefix.length);
+      if (!key.startsWith(prefix) || listed.has(name)) continue;
+      const states = this.history.namesIn(parent, name, { from, to: this.index });
+      if (!states.includes(null)) this.violated(`${who} lists ${parent} without ${name}`);
+    }
+  }
+
+  gone(who: string, ino: Ino, from: Moment): void {
+    this.answers++;
+    const states = this.history.statesIn(ino, { from, to: this.index });
+    if (!states.some(({ row }) => row === undefined))
+      this.violated(`${who} says inode ${ino} is gone; it is not`);
+  }
+
+  attributes(mount: string, who: string, attr: Attr, from: Moment): void {
+    this.answers++;
+    const { ino } = attr;
+    const states = this.history.statesIn(ino, { from, to: this.index });
+    const state = states.find(({ row }) => row?.version === attr.version);
+    if (state?.row === undefined) {
+      const versions = states.map(({ row }) => (row === undefined ? 'gone' : row.version));
+      this.violated(`${who} gives inode ${ino} version ${attr.version}; it was ${versions.join(', ')}`);
+      return;
+    }
+    const wrong = this.#wrongIn(attr, state, this.#mayHavePending(mount, ino, from));
+    if (wrong !== undefined) this.violated(`${who} gives inode ${ino} a wrong ${wrong}`);
+  }
+
+  #wrongIn(attr: Attr, { row }: InodeState, isPending: boolean): string | undefined {
+    if (row === undefined) return 'existence';
+    for (const field of ['mode', 'nlink', 'uid', 'gid'] as const)
+      if (attr[field] !== row[field]) return `${field}: ${attr[field]}, not ${row[field]}`;
+    if (isPending ? attr.size < row.size : attr.size !== row.size)
+      return `size: ${attr.size}, not ${row.size}`;
+    const [ours, theirs] = [JSON.stringify(attr.mtime), JSON.stringify(row.mtime)];
+    return isPending || ours === theirs ? undefined : `mtime: ${ours}, not ${theirs}`;
+  }
+
+  // Bytes
+
+  writing(mount: string, ino: Ino, slot: number, value: string, at: Generation & { fh: number }): Written {
+    const inodes = this.#written.get(mount) ?? new Map<Ino, Map<number, Written[]>>();
+    this.#written.set(mount, inodes);
+    const slots = inodes.get(ino) ?? new Map<number, Written[]>();
+    inodes.set(ino, slots);
+    const { generation, fh } = at;
+    const written = { value, generation, fh, isAcknowledged: false, isVoid: false };
+    slots.set(slot, [...(slots.get(slot) ?? []), written]);
+    return written;
+  }
+
+  /** What this mount had pending of a file may be gone: it was cut, or could not be written back. */
+  discarded(mount: string, ino: Ino): void {
+    for (const writes of this.#written.get(mount)?.get(ino)?.values() ?? [])
+      for (const written of writes) written.isVoid = true;
+  }
+
+  #isCommitted(value: string, by: number): boolean {
+    const at = this.history.committedAt.get(value);
+    return at !== undefined && at <= by;
+  }
+
+  #mayHavePending(mount: string, ino: Ino, from: Moment): boolean {
+    const slots = this.#written.get(mount)?.get(ino)?.values() ?? [];
+    return [...slots].some((writes) => writes.some(({ value }) => !this.#isCommitted(value, from.index)));
+  }
+
+  content(mount: string, who: string, ino: Ino, content: string, from: Moment, at: Generation): void {
+    this.answers++;
+    const window = { from, to: this.index };
+    const states = this.history.statesIn(ino, window);
+    const count = Math.max(
+      ...states.map((state) => slotsOf(state.content).length),
+      slotsOf(content).length,
+      0,
+    );
+    for (let slot = 0; slot < count; slot++) {
+      const got = padded(slotsOf(content)[slot]);
+      const possible = this.#possible(mount, ino, slot, states, window, at);
+      if (!possible.has(got))
+        this.violated(
+          `${who} reads ${JSON.stringify(got)} in slot ${slot} of inode ${ino}; it was ${[...possible].map((value) => JSON.stringify(value)).join(', ')}`,
+        );
+    }
+  }
+
+  /** What a mount may read in a slot. */
+  #possible(
+    mount: string,
+    ino: Ino,
+    slot: number,
+    states: readonly InodeState[],
+    window: Window,
+    at: Generation,
+  ): Set<string> {
+    const writes = this.#written.get(mount)?.get(ino)?.get(slot) ?? [];
+    // Its own newest write that has returned and was not committed when the read began hides what was before.
+    const newest = writes.findLastIndex(({ isAcknowledged }) => isAcknowledged);
+    const own = writes[newest];
+    const hides =
+      own !== undefined &&
+      !own.isVoid &&
+      own.generation === at.generation &&
+      !this.#isCommitted(own.value, window.from.index);
+    const committedAt = own === undefined ? undefined : this.history.committedAt.get(own.value);
+    const possible = new Set<string>();
+    for (const state of states)
+      if (!hides || (committedAt !== undefined && state.index >= committedAt))
+        possible.add(padded(slotsOf(state.content)[slot]));
+    for (const [position, { value }] of writes.entries())
+      if ((hides ? position >= newest : true) && !this.#isCommitted(value, window.from.index))
+        possible.add(value);
+    // What was cut here and not said to the server yet, or given up with a session.
+    if (writes.some(({ isVoid }) => isVoid)) possible.add(NOTHING);
+    return possible;
+  }
+
+  /** Writes of this mount to a file, or through one handle, that have returned by now; for `stored`. */
+  toStore(mount: string, ino: Ino, through?: number): Written[] {
+    return [...(this.#written.get(mount)?.get(ino)?.values() ?? [])].flatMap(
+      (writes) => writes.findLast(({ isAcknowledged, fh }) => isAcknowledged && (through ?? fh) === fh) ?? [],
+    );
+  }
+
+  /** A flush has returned without an error. */
+  stored(mount: string, who: string, ino: Ino, wanted: readonly Written[], at: Generation): void {
+    if (this.history.inodes.get(ino)?.at(-1)?.row === undefined) return;
+    const slots = [...(this.#written.get(mount)?.get(ino)?.values() ?? [])];
+    for (const written of wanted) {
+      if (written.isVoid || written.generation !== at.generation) continue;
+      const writes = slots.find((all) => all.includes(written)) ?? [];
+      const since = writes.slice(writes.indexOf(written));
+      if (!since.some(({ value }) => this.#isCommitted(value, this.index)))
+        this.violated(`${who} has flushed ${written.value} of inode ${ino}; it is not in the file`);
+    }
+  }
+
+  // Once, and not lost
+
+  begin(mount: string, method: string, args: object): Operation {
+    const operation = { mount, key: operationKey(method, args), since: this.history.done.length };
+    this.#underWay.add(operation);
+    return operation;
+  }
+
+  /** What it did to the kernel's memory is done. */
+  end(operation: Operation): void {
+    this.#underWay.delete(operation);
+  }
+
+  #claim({ mount, key, since }: Operation, ok: boolean): Done | undefined {
+    const { done } = this.history;
+    for (let at = since; at < done.length; at++) {
+      const one = done[at];
+      if (one === undefined || one.isClaimed || one.ok !== ok || one.mount !== mount) continue;
+      if (one.key !== key) continue;
+      one.isClaimed = true;
+      return one;
+    }
+    return undefined;
+  }
+
+  succeeded(operation: Operation): void {
+    if (this.#claim(operation, true) === undefined)
+      this.violated(`${operation.mount}: ${operation.key} was acknowledged and not carried out`);
+  }
+
+  refused(operation: Operation, error: string): void {
+    if (this.#claim(operation, false) === undefined)
+      this.violated(`${operation.mount}: ${operation.key} fails with ${error}, which the server did not say`);
+  }
+
+  /** Nobody knows whether it was, or will be, carried out. */
+  unknown(operation: Operation): void {
+    this.#unknown.push(operation);
+  }
+
+  /** At the end: whatever was carried out was asked for, as often as it was asked for. */
+  settle(): void {
+    for (const operation of this.#unknown)
+      if (this.#claim(operation, true) === undefined) this.#claim(operation, false);
+    for (const { mount, method, key, ok, isClaimed } of this.history.done)
+      if (ok && !isClaimed && CLAIMED.has(method))
+        this.violated(`${mount}: ${key} was carried out once more than was asked for`);
+  }
+}

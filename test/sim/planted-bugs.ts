@@ -1,0 +1,71 @@
+/**
+ * Bugs that are planted to see whether simulations find them. Each breaks one rule of the leases' protocol, or
+ * of exactly-once, or of the write path, from outside: the product's code stays as it is.
+ */
+import type { Filesystem } from '../../src/client/filesystem.js';
+import { LeaseCache } from '../../src/client/lease-cache.js';
+import { MetadataLink } from '../../src/client/metadata-link.js';
+import { Lessor } from '../../src/lease/lessor.js';
+import type { RowChange } from '../../src/names/rows.js';
+import type { Notifier } from '../../src/vfs/operations.js';
+import type { Plant } from './cluster.js';
+
+/** Replaces a member of a prototype; returns the way back. */
+function replaced(prototype: object, name: string, descriptor: PropertyDescriptor): () => void {
+  const original = Object.getOwnPropertyDescriptor(prototype, name);
+  if (original === undefined) throw new Error(`there is no ${name} to be replaced`);
+  Object.defineProperty(prototype, name, { configurable: true, ...descriptor });
+  return () => {
+    Object.defineProperty(prototype, name, original);
+  };
+}
+
+function acknowledgingEarly(fs: Filesystem): void {
+  const recalled = fs.recalled.bind(fs);
+  fs.recalled = async (leases) => {
+    await fs.call('returnLeases', { leases: [...leases] });
+    await recalled(leases);
+  };
+}
+
+/** Every fourth change of names of a request is left out. */
+function dropping(): (changes: readonly RowChange[]) => readonly RowChange[] {
+  let count = 0;
+  return (changes) => {
+    const isCommit = changes.some((change) => 'put' in change && change.put === 'extent');
+    if (!isCommit || ++count % 4 !== 0) return changes;
+    return changes.filter((change) => !('put' in change && change.put === 'extent'));
+  };
+}
+
+export const plantedBugs: Readonly<Record<string, Plant>> = {
+  "the kernel's names are not forgotten when a lease is recalled": {
+    notifier: (notifier: Notifier) => ({ ...notifier, incrementEpoch: async () => {} }),
+  },
+  "the kernel's attributes are not forgotten when a lease is recalled": {
+    notifier: (notifier: Notifier) => ({ ...notifier, invalidateInode: async () => {} }),
+  },
+  'a recall is acknowledged before anything is forgotten': { filesystem: acknowledgingEarly },
+  'leases are trusted for a minute, whatever the session': {
+    everywhere: () => replaced(MetadataLink.prototype, 'leasesTrustedMs', { get: () => 60_000 }),
+  },
+  'the metadata server changes what others have leased': {
+    everywhere: () => replaced(Lessor.prototype, 'inTheWay', { value: () => [] }),
+  },
+  'a mount does not forget the attributes that it has changed itself': {
+    everywhere: () => replaced(LeaseCache.prototype, 'changed', { value: () => {} }),
+  },
+  'leases of a connection that is gone are kept': {
+    everywhere: () => replaced(LeaseCache.prototype, 'clear', { value: () => [] }),
+  },
+  'the metadata server does not keep what it has answered': {
+    store: (store) => {
+      store.forgetsReplies = true;
+    },
+  },
+  'what is written is acknowledged and does not get into the file': {
+    store: (store) => {
+      store.altered = dropping();
+    },
+  },
+};
