@@ -259,8 +259,7 @@ const RULES: Rules = {
   unlink: removed,
   rmdir: removed,
   rename: (cache, { parent, name, newParent, newName, mode, whiteout }, { changed = [] }) => {
-    // Nothing was moved where both are names of one inode.
-    const moved = changed.length === 0 ? undefined : cache.known(parent, name);
+    const moved = cache.known(parent, name);
     for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
     // Nothing was changed where both names were of one inode by then.
     const isPlain = mode !== 'exchange' && whiteout === undefined && changed.length > 0;
