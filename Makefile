@@ -9,9 +9,14 @@ TESTS ?=
 # Of `make fuzz`: where it begins, and how many operations on the host's filesystem and on a mount are compared.
 SEED ?= 1
 OPS ?= 100000
+# Of `make torture`, which takes SEED too: how many histories; a bug to plant (test/torture/planted.ts); one kind
+# of fault for all of them (test/torture/faults.ts), or none.
+HISTORIES ?= 100
+PLANT ?=
+FAULT ?=
 
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz clean setup
+.PHONY: run test check build bench fuzz torture clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -37,6 +42,10 @@ bench: build
 fuzz: build
 	@LEASEFS_FUZZ_SEED=$(SEED) LEASEFS_FUZZ_OPERATIONS=$(OPS) TEST_TIMEOUT_SECONDS=86400 \
 	  node dist/test/run.js cluster/differential
+
+torture: build
+	@exec node --enable-source-maps dist/test/torture/main.js --histories $(HISTORIES) --seed $(SEED) \
+	  $(if $(PLANT),--plant $(PLANT)) $(if $(FAULT),--fault $(FAULT))
 
 # Removes what is built; data and packages stay.
 clean:
