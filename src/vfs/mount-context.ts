@@ -115,9 +115,13 @@ export class MountContext {
     this.#notifier = notifier;
   }
 
-  /** Whether the kernel may keep the file's pages at an open. */
+  /**
+   * Whether the kernel may keep a file's pages, or a directory's entries, at an open. Not where reading moves
+   * access times: those are known from reads that get here.
+   */
   keepPages(ino: Ino): boolean {
-    return this.#notifier !== undefined && this.fs.leases.keepPages(ino);
+    if (this.#notifier === undefined || this.accesses !== undefined) return false;
+    return this.fs.leases.keepPages(ino);
   }
 
   /** Names all at once, and attributes: both without a lock in the kernel. */
