@@ -16,6 +16,7 @@ import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
 import { FileHandle } from './file-handle.js';
 import { FileReader } from './file-reader.js';
 import type { FileState } from './file-state.js';
@@ -26,6 +27,16 @@ import { mayRead, mayWrite, O_EXCL, O_TRUNC } from './open-flags.js';
 import type { Entry, OpenReply, Request } from './operations.js';
 
 const log = makeLog('vfs');
+
+/**
+ * What a file can take of `data` at `offset`: write(2) writes as much as there is room for.
+ * **Errors:** EFBIG when that is nothing. **Source:** generic_write_checks (fs/read_write.c).
+ */
+function belowLimit(offset: number, data: Uint8Array): Uint8Array {
+  const room = limits.fileBytes - offset;
+  if (room <= 0) throw new FsError('EFBIG', 'write');
+  return room < data.length ? data.subarray(0, room) : data;
+}
 
 export class FileOperations {
   readonly #mount: MountContext;
@@ -198,7 +209,8 @@ export class FileOperations {
     return chain(ready, () => {
       handle.wrote = true;
       const at = append ? (): number => state.size : (): number => offset;
-      return this.#mount.fs.writer.write(state.pending, data, at, { append, clearPrivileges, request });
+      const fits = belowLimit(at(), data);
+      return this.#mount.fs.writer.write(state.pending, fits, at, { append, clearPrivileges, request });
     });
   }
 
