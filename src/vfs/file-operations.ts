@@ -13,7 +13,7 @@
 
 import { makeLog } from '../base/log.js';
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
-import type { Attr } from '../proto/attr.js';
+import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
 import { FileHandle } from './file-handle.js';
@@ -59,13 +59,23 @@ export class FileOperations {
     state.opens++;
     const handle = new FileHandle(state, flags);
     // Past the page cache: through it the kernel may cut one write in two (native-notes/fuse-kernel.md).
-    return { fh: this.#handles.add(handle), keepCache: false, directIo: handle.append };
+    return {
+      fh: this.#handles.add(handle),
+      keepCache: this.#mount.keepPages(state.ino),
+      directIo: handle.append,
+    };
   }
 
   /** Registers the file as open, or asks for what is new when it is; with its extents when it will be read. */
   async #openAsIs(request: Request, state: FileState, forReading: boolean): Promise<void> {
     const { opens, fs } = this.#mount;
     const isMarked = opens.isMarked(state);
+    const leased = opens.mayBeUnknown(state) ? fs.leases.answer('getattr', { ino: state.ino }) : undefined;
+    if (leased !== undefined) {
+      if (!isRegular(leased.mode)) throw new FsError(isDir(leased.mode) ? 'EISDIR' : 'EINVAL', 'open');
+      state.learn(leased, fs.connections);
+      return;
+    }
     if (isMarked && !forReading) {
       state.learn(await fs.call('getattr', { ino: state.ino }, { request }), fs.connections);
       return;
@@ -161,8 +171,9 @@ export class FileOperations {
     const ready = this.#usable(request, handle);
     const data = chain(ready, () => this.#reader.read(request, handle, offset, length));
     const { accesses } = this.#mount;
-    if (accesses === undefined || handle.noAtime) return data;
     return chain(data, (pieces) => {
+      handle.state.reads++;
+      if (accesses === undefined || handle.noAtime) return pieces;
       const { attr } = handle.state;
       if (attr !== undefined) accesses.touched(attr);
       return pieces;
@@ -201,7 +212,8 @@ export class FileOperations {
   /** Opens the file at the server again when a lost session has closed it there. */
   #usable(request: Request, handle: FileHandle): MaybePromise<void> {
     const { opens } = this.#mount;
-    return opens.isMarked(handle.state) ? undefined : opens.remark(handle.state, request);
+    const { state } = handle;
+    return opens.isMarked(state) || opens.mayBeUnknown(state) ? undefined : opens.remark(state, request);
   }
 
   #sizeKnown(request: Request, handle: FileHandle): MaybePromise<void> {

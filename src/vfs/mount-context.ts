@@ -2,7 +2,10 @@
  * What every family of operations works on: the filesystem, and what this mount knows of its files. Every
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
+import { makeLog } from '../base/log.js';
 import type { Filesystem } from '../client/filesystem.js';
+import type { DroppedLease } from '../client/lease-cache.js';
+import { withinRecall } from '../client/lease-holder.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -13,6 +16,8 @@ import { KernelReferences } from './kernel-references.js';
 import { LockOperations } from './lock-operations.js';
 import { OpenInodes } from './open-inodes.js';
 import type { AttrReply, Entry, Notifier } from './operations.js';
+
+const log = makeLog('vfs');
 
 export class MountContext {
   readonly fs: Filesystem;
@@ -28,12 +33,16 @@ export class MountContext {
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
     this.fs = fs;
-    this.opens = new OpenInodes(fs);
+    this.opens = new OpenInodes(fs, { defers: options.kernelForgets });
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
     const { accessTimes } = options;
     const keepsAtime = accessTimes !== undefined && !fs.readOnly;
     this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
+    fs.leaseDependents = {
+      forget: (leases) => this.#forget(leases),
+      settle: (leases) => withinRecall(this.#settle(leases), (ms, fire) => fs.clock.after(ms, fire)),
+    };
     fs.onSessionLost = () => {
       this.locks.sessionLost();
       this.opens.remarkAll(this.files.states());
@@ -90,18 +99,62 @@ export class MountContext {
     return this.#notifier === undefined ? 0 : this.fs.leases.heldForMs(ino);
   }
 
+  /**
+   * The kernel moves a name with the time that it got under its old directory's lease: that must not count
+   * where there is no lease. Never fails.
+   */
+  async moved(parents: readonly Ino[]): Promise<void> {
+    if (parents.every((parent) => this.fs.leases.heldForMs(parent) > 0)) return;
+    await this.#notifier?.incrementEpoch().catch((error: unknown) => {
+      log.warn('the kernel cannot be made to forget names', { error });
+    });
+  }
+
   /** The kernel can be made to forget from now on. */
   set notifier(notifier: Notifier | undefined) {
     this.#notifier = notifier;
-    this.fs.onForget = notifier === undefined ? undefined : (inodes) => forget(notifier, inodes);
   }
-}
 
-/** Names all at once, without a lock; attributes without pages: those go when attributes are asked for again. */
-async function forget(notifier: Notifier, inodes: readonly Ino[]): Promise<void> {
-  if (inodes.length === 0) return;
-  await notifier.incrementEpoch();
-  await Promise.all(inodes.map((ino) => notifier.invalidateInode(ino, -1, 0)));
+  /** Whether the kernel may keep the file's pages at an open. */
+  keepPages(ino: Ino): boolean {
+    return this.#notifier !== undefined && this.fs.leases.keepPages(ino);
+  }
+
+  /** Names all at once, and attributes: both without a lock in the kernel. */
+  async #forget(leases: readonly DroppedLease[]): Promise<void> {
+    const notifier = this.#notifier;
+    if (notifier === undefined || leases.length === 0) return;
+    await notifier.incrementEpoch();
+    await Promise.all(leases.map(({ ino }) => notifier.invalidateInode(ino, -1, 0)));
+  }
+
+  async #settle(leases: readonly DroppedLease[]): Promise<void> {
+    await Promise.all(
+      leases.flatMap(({ ino, keepsPages }) => {
+        const state = this.files.get(ino);
+        return [
+          ...(keepsPages ? [this.#dropPages(ino)] : []),
+          ...(state !== undefined && this.opens.isUnknown(state)
+            ? [this.opens.remark(state, undefined)]
+            : []),
+        ];
+      }),
+    );
+  }
+
+  /** A READ that was answered meanwhile may have brought back what is old by now: until there was none. */
+  async #dropPages(ino: Ino): Promise<void> {
+    const notifier = this.#notifier;
+    if (notifier === undefined) return;
+    for (let reads = -1; reads !== this.#readsOf(ino); ) {
+      reads = this.#readsOf(ino);
+      await notifier.invalidateInode(ino, 0, 0);
+    }
+  }
+
+  #readsOf(ino: Ino): number {
+    return this.files.get(ino)?.reads ?? 0;
+  }
 }
 
 export const isFsError = (error: unknown, code: ErrnoName): boolean =>

@@ -100,6 +100,7 @@ export class NameOperations {
     await this.#mount.removing((hold, onLate) =>
       this.#mount.fs.call('rename', { ...args, ...hold }, { request, onLate }),
     );
+    await this.#mount.moved(how.mode === 'exchange' ? [from.parent, to.parent] : [to.parent]);
   }
 
   async readlink(request: Request, ino: Ino): Promise<Uint8Array> {

@@ -22,6 +22,8 @@ export interface CachedInode {
   freshUntilMs: number;
   /** Replies to requests that began before this say nothing. */
   attrVersion: number;
+  /** The attrVersion that the newest attributes brought. */
+  learnedAt: number;
   pages: Buffer | undefined;
   /** Rises when pages are dropped: a read under way brings none then. */
   pagesDropped: number;
@@ -56,6 +58,7 @@ export class KernelCache {
       attr: undefined,
       freshUntilMs: 0,
       attrVersion: 0,
+      learnedAt: 0,
       pages: undefined,
       pagesDropped: 0,
       lookups: 0,
@@ -90,6 +93,7 @@ export class KernelCache {
     const isOther = old !== undefined && (!sameTime(old, attr) || old.size !== attr.size);
     inode.attr = attr;
     inode.attrVersion = ++this.attrVersion;
+    inode.learnedAt = inode.attrVersion;
     inode.freshUntilMs = this.#nowMs() + timeoutMs;
     if (isOther) this.dropPages(inode);
   }

@@ -131,6 +131,10 @@ export class Kernel {
     const dentry = this.cache.dentries.get(key);
     if (dentry === undefined)
       return await this.#locks.with('shared', [parent], () => this.#lookup(parent, name));
+    if (dentry.epoch !== this.cache.epoch) {
+      this.cache.dentries.delete(key);
+      return await this.lookup(parent, name);
+    }
     if (!this.cache.isCurrent(dentry)) return await this.#revalidate(parent, name);
     this.#observer.named(`${this.name}'s kernel`, parent, name, dentry.ino, this.#now());
     return dentry.ino;
@@ -147,7 +151,10 @@ export class Kernel {
   async #revalidate(parent: Ino, name: string): Promise<Ino> {
     const key = nameKey(parent, name);
     const dentry = this.cache.dentries.get(key);
-    return await this.#askName(parent, name, () => this.cache.dentries.get(key) === dentry);
+    return await this.#askName(parent, name, () => {
+      // An epoch that has passed is not renewed.
+      return this.cache.dentries.get(key) === dentry && dentry?.epoch === this.cache.epoch;
+    });
   }
 
   async #askName(parent: Ino, name: string, isStill: () => boolean): Promise<Ino> {
@@ -386,6 +393,7 @@ export class Kernel {
       const call = (): AttrReply | Promise<AttrReply> =>
         this.#options.vfs.setattr(REQUEST, ino, undefined, change);
       const reply = await this.#changing('setattr', { ino, set: change }, [ino], call, learn);
+      if (change.size !== undefined) this.#observer.discarded(this.name, ino);
       this.#observer.attributes(this.name, `${this.name} (setattr)`, reply.attr, from);
       return reply.attr;
     });
@@ -427,6 +435,8 @@ export class Kernel {
     const { fh, keepCache } = await this.#ask(`open ${ino}${isTruncating ? ' truncating' : ''}`, [ino], () =>
       this.#options.vfs.open(REQUEST, ino, flags),
     );
+    // What was written beside it may have been cut.
+    if (isTruncating) this.#observer.discarded(this.name, ino);
     this.#opened(inode, fh);
     if (!keepCache) this.cache.dropPages(inode);
     if (isTruncating) {
@@ -447,13 +457,26 @@ export class Kernel {
   async read(fh: number): Promise<string> {
     const inode = this.#handle(fh);
     const from = this.#now();
-    if (!this.cache.isFresh(inode)) await this.#askAttr(inode, fh);
+    await this.#sizeKnown(inode, fh);
     const { pages } = inode;
     const data = pages ?? (await this.#readPages(inode, fh));
     const content = data.subarray(0, inode.attr?.size ?? 0).toString('latin1');
     const who = pages === undefined ? this.name : `${this.name}'s kernel`;
     this.#observer.content(this.name, who, inode.ino, content, from, this.#options.session);
     return content;
+  }
+
+  /**
+   * Linux asks once: where the inode is invalidated meanwhile it drops the answer and reads with the size of
+   * before (fuse_change_attributes), which no daemon can help. This kernel asks until the answer counts.
+   */
+  async #sizeKnown(inode: CachedInode, fh: number): Promise<void> {
+    if (this.cache.isFresh(inode)) return;
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const { attrVersion } = this.cache.before();
+      await this.#askAttr(inode, fh);
+      if (inode.attrVersion <= attrVersion || inode.learnedAt > attrVersion) return;
+    }
   }
 
   async #readPages(inode: CachedInode, fh: number): Promise<Buffer> {

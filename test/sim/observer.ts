@@ -161,14 +161,15 @@ export class Observer {
       for (const written of writes) written.isVoid = true;
   }
 
-  #isCommitted(value: string, by: number): boolean {
+  /** It is in the file at that moment, and its mount knows. */
+  #isCommitted(value: string, by: Moment): boolean {
     const at = this.history.committedAt.get(value);
-    return at !== undefined && at <= by;
+    return at !== undefined && at <= by.index && !by.unsettled.includes(at);
   }
 
   #mayHavePending(mount: string, ino: Ino, from: Moment): boolean {
     const slots = this.#written.get(mount)?.get(ino)?.values() ?? [];
-    return [...slots].some((writes) => writes.some(({ value }) => !this.#isCommitted(value, from.index)));
+    return [...slots].some((writes) => writes.some(({ value }) => !this.#isCommitted(value, from)));
   }
 
   content(mount: string, who: string, ino: Ino, content: string, from: Moment, at: Generation): void {
@@ -207,15 +208,14 @@ export class Observer {
       own !== undefined &&
       !own.isVoid &&
       own.generation === at.generation &&
-      !this.#isCommitted(own.value, window.from.index);
+      !this.#isCommitted(own.value, window.from);
     const committedAt = own === undefined ? undefined : this.history.committedAt.get(own.value);
     const possible = new Set<string>();
     for (const state of states)
       if (!hides || (committedAt !== undefined && state.index >= committedAt))
         possible.add(padded(slotsOf(state.content)[slot]));
     for (const [position, { value }] of writes.entries())
-      if ((hides ? position >= newest : true) && !this.#isCommitted(value, window.from.index))
-        possible.add(value);
+      if ((hides ? position >= newest : true) && !this.#isCommitted(value, window.from)) possible.add(value);
     // What was cut here and not said to the server yet, or given up with a session.
     if (writes.some(({ isVoid }) => isVoid)) possible.add(NOTHING);
     return possible;
@@ -236,7 +236,7 @@ export class Observer {
       if (written.isVoid || written.generation !== at.generation) continue;
       const writes = slots.find((all) => all.includes(written)) ?? [];
       const since = writes.slice(writes.indexOf(written));
-      if (!since.some(({ value }) => this.#isCommitted(value, this.index)))
+      if (!since.some(({ value }) => this.history.committedAt.has(value)))
         this.violated(`${who} has flushed ${written.value} of inode ${ino}; it is not in the file`);
     }
   }

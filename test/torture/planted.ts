@@ -19,15 +19,15 @@ interface Plant {
 export const PLANTS = {
   /** A recall is obeyed by the daemon; its kernel goes on answering from what it remembers. */
   'skip-invalidation': {
-    file: 'client/filesystem.js',
-    replace: 'await this.onForget?.(inodes);',
+    file: 'client/lease-holder.js',
+    replace: 'await this.dependents?.forget(leases);',
     by: '',
   },
   /** A lease is given back before what it covered is forgotten. */
   'early-recall-ack': {
-    file: 'client/filesystem.js',
+    file: 'client/lease-holder.js',
     replace: 'await new Promise((resolve) => setImmediate(resolve));',
-    by: "await this.#link.call('returnLeases', { leases: [...leases] }); await new Promise((resolve) => setTimeout(resolve, 20));",
+    by: 'await this.#returns.send({ leases: [...leases] }); await new Promise((resolve) => setTimeout(resolve, 20));',
   },
   /** A reply is learned some time after it came, whatever was recalled meanwhile. */
   'late-learning': {
