@@ -102,6 +102,9 @@ class Client {
           this.#record({ call: 'read', fd }, () => readAll(real));
         });
         break;
+      case 'watch':
+        this.#watch(step);
+        break;
       case 'truncate':
         this.#withFile(step.path, 'r+', (fd, real) => {
           const { size } = step;
@@ -116,15 +119,14 @@ class Client {
     }
   }
 
-  #onName(step: Exclude<Step, { sync: boolean } | { do: 'make' | 'read' | 'truncate' | 'count' }>): void {
+  #onName(
+    step: Exclude<Step, { sync: boolean } | { do: 'make' | 'read' | 'watch' | 'truncate' | 'count' }>,
+  ): void {
     const { path } = step;
     const real = this.#path(path);
     switch (step.do) {
       case 'stat':
-        this.#record({ call: 'stat', path }, () => {
-          const { ino, nlink, size } = fs.statSync(real);
-          return [ino, nlink, size];
-        });
+        this.#record({ call: 'stat', path }, () => shown(fs.statSync(real)));
         return;
       case 'readdir':
         this.#record({ call: 'readdir', path }, () => fs.readdirSync(real).sort());
@@ -165,6 +167,16 @@ class Client {
     });
   }
 
+  #watch({ path, times, pauseMs }: Step & { do: 'watch' }): void {
+    this.#withFile(path, 'r', (fd, real) => {
+      for (let count = 0; count < times; count++) {
+        if (count > 0) sleep(pauseMs);
+        if (count % 2 === 0) this.#record({ call: 'read', fd }, () => readAll(real));
+        else this.#record({ call: 'fstat', fd }, () => shown(fs.fstatSync(real)));
+      }
+    });
+  }
+
   #append(path: string, sync: boolean): void {
     const data = this.#value();
     this.#withFile(path, 'a', (fd, real) => {
@@ -190,6 +202,8 @@ function readAll(fd: number): string {
   const buffer = Buffer.alloc(READ_BYTES);
   return buffer.toString('latin1', 0, fs.readSync(fd, buffer, 0, READ_BYTES, 0));
 }
+
+const shown = ({ ino, nlink, size }: fs.Stats): number[] => [ino, nlink, size];
 
 function whole(written: number, data: string): null {
   if (written !== data.length) throw new Error('a short write');

@@ -15,7 +15,7 @@ export type SystemCall =
     }
   | { readonly call: 'pwrite'; readonly fd: number; readonly at: number; readonly data: string }
   | { readonly call: 'append'; readonly fd: number; readonly data: string }
-  | { readonly call: 'read'; readonly fd: number }
+  | { readonly call: 'read' | 'fstat'; readonly fd: number }
   | { readonly call: 'ftruncate'; readonly fd: number; readonly size: number }
   | { readonly call: 'fsync' | 'close'; readonly fd: number }
   | { readonly call: 'rename' | 'link'; readonly path: Path; readonly to: Path }
@@ -25,7 +25,7 @@ export type SystemCall =
   | { readonly call: 'count'; readonly how: 'flock' | 'fcntl' };
 
 /**
- * What a call answered. `stat`: [inode number, links, size]; `readdir`: sorted names; `read`: the content;
+ * What a call answered. `stat`, `fstat`: [inode number, links, size]; `readdir`: sorted names; `read`: the content;
  * `count`: the number; null for the rest.
  */
 export type Answer = { readonly error: string } | { readonly value: Value };

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import type { FaultKind } from './faults.js';
-import { isPlant, PLANTS } from './planted.js';
+import { faultFor, isPlant, PLANTS } from './planted.js';
 import { reportAnomaly } from './report.js';
 import { isAnomaly, Torture, type Tortured } from './torture.js';
 
@@ -38,9 +38,10 @@ function count(tortured: Tortured): void {
 }
 
 async function main(endings: (() => unknown)[]): Promise<void> {
-  const { plant, fault } = values;
+  const { plant } = values;
   if (plant !== undefined && !isPlant(plant))
     throw new Error(`there is no plant ${plant}, but ${Object.keys(PLANTS).join(', ')}`);
+  const fault = values.fault ?? (plant === undefined ? undefined : faultFor(plant));
   const histories = Number(values.histories);
   const torture = await Torture.start(
     { teardown: (body: () => unknown) => endings.push(body) },

@@ -5,6 +5,8 @@ import type { Prng } from '../../src/base/prng.js';
 export type Step =
   | { readonly do: 'create' | 'write' | 'rewrite' | 'append'; readonly path: string; readonly sync: boolean }
   | { readonly do: 'make' | 'read' | 'unlink' | 'stat' | 'readdir'; readonly path: string }
+  /** Opens it and looks at it so often. */
+  | { readonly do: 'watch'; readonly path: string; readonly times: number; readonly pauseMs: number }
   | { readonly do: 'truncate'; readonly path: string; readonly size: number }
   | { readonly do: 'rename' | 'link'; readonly path: string; readonly to: string }
   | { readonly do: 'count'; readonly how: 'flock' | 'fcntl' };
@@ -51,7 +53,8 @@ const DATA_STEPS: Mix = [
   [5, writing('rewrite')],
   [5, writing('append')],
   [5, (prng, path) => ({ do: 'truncate', path: path(), size: prng.int(0, 12) })],
-  [22, onPath('read')],
+  [18, onPath('read')],
+  [4, (prng, path) => ({ do: 'watch', path: path(), times: prng.int(2, 4), pauseMs: prng.int(0, 10) })],
   [8, onPath('stat')],
 ];
 

@@ -39,14 +39,15 @@ export function smaller(history: History, refused: Op): History {
   return ofUnits([...needed, ...kept]);
 }
 
+const OBSERVERS: readonly string[] = ['stat', 'fstat', 'readdir', 'read'];
+
 /** Calls that changed nothing, or that never changed anything that somebody saw. */
 function isObserver(op: Op): boolean {
   const { system, answer } = op;
-  if (answer === undefined)
-    return system.call === 'stat' || system.call === 'readdir' || system.call === 'read';
+  if (answer === undefined) return OBSERVERS.includes(system.call);
   if ('error' in answer) return true;
   if (system.call === 'open') return system.flags === 'r' || system.flags === 'r+' || system.flags === 'a';
-  return ['stat', 'readdir', 'read', 'close', 'fsync'].includes(system.call);
+  return [...OBSERVERS, 'close', 'fsync'].includes(system.call);
 }
 
 /**

@@ -36,6 +36,8 @@ export function movesOf(state: State, op: Op, progress: Progress): Move[] {
       return withFile(state, op, system.fd, (id) => append(state, op, { ...system, id }, progress));
     case 'read':
       return withFile(state, op, system.fd, (id) => read(state, op, id, progress));
+    case 'fstat':
+      return withFile(state, op, system.fd, (id) => attributes(state, op, id));
     case 'ftruncate':
       return withFile(state, op, system.fd, (id) => {
         // Appends are given their place first.
@@ -216,12 +218,15 @@ function link(state: State, op: Op, { path, to }: { path: string; to: string }, 
 }
 
 function stat(state: State, op: Op, path: string, progress: Progress): Move[] {
-  return onInode(state, op, path, progress, (id) => {
-    const told = op.answer !== undefined && 'value' in op.answer ? op.answer.value : undefined;
-    const number = Array.isArray(told) && typeof told[0] === 'number' ? told[0] : -1;
-    const known = state.numberOf(id);
-    const value = [known ?? number, state.links(id), state.content(id, op.mount).length];
-    if (op.answer === undefined || known !== undefined) return done(op, state, value);
-    return state.isNumberTaken(number) ? [] : done(op, state.numbered(id, number), value);
-  });
+  return onInode(state, op, path, progress, (id) => attributes(state, op, id));
+}
+
+/** An inode's number is whatever is told first, and not another inode's. */
+function attributes(state: State, op: Op, id: InodeId): Move[] {
+  const told = op.answer !== undefined && 'value' in op.answer ? op.answer.value : undefined;
+  const number = Array.isArray(told) && typeof told[0] === 'number' ? told[0] : -1;
+  const known = state.numberOf(id);
+  const value = [known ?? number, state.links(id), state.content(id, op.mount).length];
+  if (op.answer === undefined || known !== undefined) return done(op, state, value);
+  return state.isNumberTaken(number) ? [] : done(op, state.numbered(id, number), value);
 }

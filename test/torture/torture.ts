@@ -24,6 +24,7 @@ export interface TortureOptions {
   /** Faults of this kind only. */
   readonly fault?: FaultKind | undefined;
   readonly plant?: PlantName | undefined;
+  readonly chunkServers?: number;
 }
 
 export interface Tortured {
@@ -66,8 +67,9 @@ export class Torture {
   }
 
   static async start(t: TestLike, options: TortureOptions): Promise<Torture> {
+    const { chunkServers = CHUNK_SERVERS } = options;
     const planted = options.plant === undefined ? {} : { executable: plantedIn(t, options.plant) };
-    const cluster = await Cluster.start(t, { name: 'torture', chunkServers: CHUNK_SERVERS, ...planted });
+    const cluster = await Cluster.start(t, { name: 'torture', chunkServers, ...planted });
     const mounts: ClusterMount[] = [];
     const proxies: BadLink[] = [];
     for (let count = 0; count < options.mounts; count++) {
@@ -96,7 +98,7 @@ export class Torture {
     const { mounts, clients, faultRatio } = this.#options;
     const isFaulty = prng.next() < faultRatio;
     const fault = isFaulty
-      ? pickFault(prng, { mounts, chunks: CHUNK_SERVERS }, this.#options.fault)
+      ? pickFault(prng, { mounts, chunks: this.#targets.chunks.length }, this.#options.fault)
       : undefined;
     const steps = Math.round(STEPS / clients / (isFaulty ? 1.5 : 1));
     const plans = planOf(prng, { clients, steps, lastMs: lastMs(fault) });
