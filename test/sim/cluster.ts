@@ -52,6 +52,8 @@ export interface Shape {
   readonly chunkServers: number;
   readonly replicas: number;
   readonly delayUs: { readonly min: number; readonly max: number };
+  /** Probability that a program gets a signal while it waits. */
+  readonly interrupted: number;
 }
 
 export class SimCluster {
@@ -64,6 +66,7 @@ export class SimCluster {
   readonly mounts: SimMount[] = [];
   readonly #prng: Prng;
   readonly #plant: Plant;
+  readonly #shape: Shape;
   readonly #rows: MemoryStore;
   /** Whoever is outside of the cluster. */
   readonly world: SimNode;
@@ -73,6 +76,7 @@ export class SimCluster {
   constructor(prng: Prng, shape: Shape, plant: Plant) {
     this.#prng = prng;
     this.#plant = plant;
+    this.#shape = shape;
     this.scheduler = new Scheduler(prng);
     const { scheduler } = this;
     this.world = new SimNode('world', scheduler);
@@ -143,6 +147,7 @@ export class SimCluster {
   async mount(name: string): Promise<SimMount> {
     const node = this.#node(name);
     const { scheduler, trace, observer } = this;
+    const { interrupted } = this.#shape;
     const fs = await scheduler.on(node, 0, () =>
       connectFilesystem({
         metaUrl: META_URL,
@@ -157,7 +162,7 @@ export class SimCluster {
     this.#plant.filesystem?.(fs);
     const vfs = new Vfs(fs, { kernelForgets: true });
     const machine = new SimNode(`${name}'s machine`, scheduler);
-    const kernel = new Kernel({ scheduler, trace, observer, node, vfs, session: fs }, machine);
+    const kernel = new Kernel({ scheduler, trace, observer, node, vfs, session: fs, interrupted }, machine);
     const notifier = kernel.notifier();
     vfs.mounted(this.#plant.notifier?.(notifier) ?? notifier);
     const mount = { node, fs, vfs, kernel };

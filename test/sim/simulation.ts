@@ -60,7 +60,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const chunkServers = prng.int(1, 2);
   const slowUs = prng.pick([500, 2000, 20_000]);
   const delayUs = { min: 50, max: slowUs };
-  const cluster = new SimCluster(prng, { chunkServers, replicas: prng.int(1, chunkServers), delayUs }, plant);
+  const replicas = prng.int(1, chunkServers);
+  const interrupted = prng.pick([0, 0, 0.05]);
+  const cluster = new SimCluster(prng, { chunkServers, replicas, delayUs, interrupted }, plant);
   cluster.trace.isLoud = isLoud;
   try {
     const operations = await cluster.scheduler.run(() => story(cluster, prng), MAX_MS);
