@@ -10,7 +10,7 @@ import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import type { AttrChange, AttrReply, Entry, Notifier, Request } from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
-import { FILE_BYTES, type Moment, nameKey } from './history.js';
+import { FILE_BYTES, keyParts, type Moment, nameKey } from './history.js';
 import { InodeLocks } from './inode-locks.js';
 import { type Before, type CachedInode, KernelCache } from './kernel-cache.js';
 import type { Generation, Observer } from './observer.js';
@@ -599,6 +599,28 @@ export class Kernel {
     } catch (error) {
       this.#observer.discarded(this.name, ino);
       throw error;
+    }
+  }
+
+  /** Holds all that it would answer alone now, to whichever program, against the store. */
+  peek(): void {
+    const who = `${this.name}'s kernel (peek)`;
+    const now = this.#now();
+    const opened = new Set(this.#handles.values());
+    const reached = new Set([this.cache.inode(ROOT_INO), ...opened]);
+    for (const [key, dentry] of this.cache.dentries) {
+      const [parent, name] = keyParts(key);
+      if (!this.cache.isCurrent(dentry)) continue;
+      this.#observer.named(who, parent, name, dentry.ino, now);
+      reached.add(this.cache.inode(dentry.ino));
+    }
+    for (const inode of reached) {
+      const { attr, pages, ino } = inode;
+      if (attr === undefined || !this.cache.isFresh(inode)) continue;
+      this.#observer.attributes(this.name, who, attr, now);
+      if (pages === undefined || !opened.has(inode)) continue;
+      const content = pages.subarray(0, attr.size).toString('latin1');
+      this.#observer.content(this.name, who, ino, content, now, this.#options.session);
     }
   }
 

@@ -16,6 +16,8 @@ import { Program } from './program.js';
 const MAX_MS = 900_000;
 /** Once nothing is wrong any more, sessions are back and recalls answered after this. */
 const RECOVERY_MS = limits.sessionTtlMs + limits.leaseTtlMs + 20_000;
+/** What is remembered is looked at as often, at least. */
+const PEEK_MS = 600;
 /** In calm weather no answer takes longer. */
 const CALM_ANSWER_MS = 5_000;
 
@@ -110,11 +112,12 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
     );
   });
   const running = programs.map((program) => program.run(() => isOver));
+  const peeking = peekNowAndThen(cluster, prng, () => isOver);
   await runFaults(cluster, prng, { count: faults, withinMs });
   await scheduler.sleep(faults === 0 ? withinMs : 1000, world);
   isOver = true;
   trace.note('story', 'nothing goes wrong from now on');
-  await Promise.all(running);
+  await Promise.all([...running, peeking]);
   if (faults > 0) await scheduler.sleep(RECOVERY_MS, world);
   isOver = false;
   trace.note('story', 'calm weather');
@@ -125,6 +128,13 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   await Promise.all(again);
   await agree(cluster);
   return programs.reduce((sum, { operations }) => sum + operations, 0);
+}
+
+async function peekNowAndThen(cluster: SimCluster, prng: Prng, isOver: () => boolean): Promise<void> {
+  while (!isOver()) {
+    await cluster.scheduler.sleep(prng.int(20, PEEK_MS), cluster.world);
+    cluster.peek();
+  }
 }
 
 /** All mounts see what the server has, and nothing was done that nobody asked for. */
