@@ -9,9 +9,11 @@ TESTS ?=
 # Of `make fuzz`: where it begins, and how many operations on the host's filesystem and on a mount are compared.
 SEED ?= 1
 OPS ?= 100000
+# Of `make sim`, which begins at SEED as well: how many clusters are simulated.
+SEEDS ?= 2000
 
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz clean setup
+.PHONY: run test check build bench fuzz sim clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -37,6 +39,9 @@ bench: build
 fuzz: build
 	@LEASEFS_FUZZ_SEED=$(SEED) LEASEFS_FUZZ_OPERATIONS=$(OPS) TEST_TIMEOUT_SECONDS=86400 \
 	  node dist/test/run.js cluster/differential
+
+sim: build
+	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js
 
 # Removes what is built; data and packages stay.
 clean:
