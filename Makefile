@@ -15,8 +15,11 @@ HISTORIES ?= 100
 PLANT ?=
 FAULT ?=
 
+# Of `make sim`, which begins at SEED as well: how many clusters are simulated.
+SEEDS ?= 2000
+
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz torture clean setup
+.PHONY: run test check build bench fuzz torture sim clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -46,6 +49,9 @@ fuzz: build
 torture: build
 	@exec node --enable-source-maps dist/test/torture/main.js --histories $(HISTORIES) --seed $(SEED) \
 	  $(if $(PLANT),--plant $(PLANT)) $(if $(FAULT),--fault $(FAULT))
+
+sim: build
+	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js
 
 # Removes what is built; data and packages stay.
 clean:

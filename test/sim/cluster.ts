@@ -14,8 +14,8 @@ import { asClusterId, ROOT_INO } from '../../src/proto/ids.js';
 import type { Notifier } from '../../src/vfs/operations.js';
 import { Vfs } from '../../src/vfs/vfs.js';
 import { SimChunkServer } from './chunk-server.js';
-import { History } from './history.js';
-import { Kernel } from './kernel.js';
+import { History, keyParts } from './history.js';
+import { isErrno, Kernel } from './kernel.js';
 import { Network } from './network.js';
 import { Observer } from './observer.js';
 import { RecordingStore } from './recording-store.js';
@@ -52,6 +52,8 @@ export interface Shape {
   readonly chunkServers: number;
   readonly replicas: number;
   readonly delayUs: { readonly min: number; readonly max: number };
+  /** Probability that a program gets a signal while it waits. */
+  readonly interrupted: number;
 }
 
 export class SimCluster {
@@ -64,6 +66,7 @@ export class SimCluster {
   readonly mounts: SimMount[] = [];
   readonly #prng: Prng;
   readonly #plant: Plant;
+  readonly #shape: Shape;
   readonly #rows: MemoryStore;
   /** Whoever is outside of the cluster. */
   readonly world: SimNode;
@@ -73,6 +76,7 @@ export class SimCluster {
   constructor(prng: Prng, shape: Shape, plant: Plant) {
     this.#prng = prng;
     this.#plant = plant;
+    this.#shape = shape;
     this.scheduler = new Scheduler(prng);
     const { scheduler } = this;
     this.world = new SimNode('world', scheduler);
@@ -143,6 +147,7 @@ export class SimCluster {
   async mount(name: string): Promise<SimMount> {
     const node = this.#node(name);
     const { scheduler, trace, observer } = this;
+    const { interrupted } = this.#shape;
     const fs = await scheduler.on(node, 0, () =>
       connectFilesystem({
         metaUrl: META_URL,
@@ -157,7 +162,7 @@ export class SimCluster {
     this.#plant.filesystem?.(fs);
     const vfs = new Vfs(fs, { kernelForgets: true });
     const machine = new SimNode(`${name}'s machine`, scheduler);
-    const kernel = new Kernel({ scheduler, trace, observer, node, vfs, session: fs }, machine);
+    const kernel = new Kernel({ scheduler, trace, observer, node, vfs, session: fs, interrupted }, machine);
     const notifier = kernel.notifier();
     vfs.mounted(this.#plant.notifier?.(notifier) ?? notifier);
     const mount = { node, fs, vfs, kernel };
@@ -170,6 +175,36 @@ export class SimCluster {
     const { current } = this.scheduler;
     if (current === this.#meta.node && !current.crashed) this.#meta.server.checkInvariants();
     for (const { node, vfs } of this.mounts) if (node === current) vfs.checkInvariants();
+  }
+
+  /** What kernels and mounts would answer from memory now, to whoever asked, is right. */
+  peek(): void {
+    for (const mount of this.mounts) {
+      mount.kernel.peek();
+      if (!mount.node.frozen) this.#peekInto(mount);
+    }
+  }
+
+  #peekInto({ node, fs }: SimMount): void {
+    const { history, observer } = this;
+    const now = observer.moment(node.name);
+    const who = `${node.name}'s memory (peek)`;
+    for (const [ino, states] of history.inodes) {
+      // Nobody has a way to what is gone.
+      if (states.at(-1)?.row === undefined) continue;
+      const attr = fs.leases.answer('getattr', { ino });
+      if (attr !== undefined) observer.version(who, attr, now);
+    }
+    for (const key of history.names.keys()) {
+      const [parent, name] = keyParts(key);
+      try {
+        const attr = fs.leases.answer('lookup', { parent, name: Buffer.from(name, 'latin1') });
+        if (attr !== undefined) observer.named(who, parent, name, attr.ino, now);
+      } catch (error) {
+        if (!isErrno(error, 'ENOENT')) throw error;
+        observer.named(who, parent, name, null, now);
+      }
+    }
   }
 
   /** Of the rows, which is slow. */

@@ -28,6 +28,26 @@ async function freeze(cluster: SimCluster, node: SimNode, ms: number): Promise<v
   scheduler.thaw(node);
 }
 
+/** Waits for the next answer to a mutation, of `node` or anybody, and has it lost; false: none came in time. */
+async function loseAnswer(
+  cluster: SimCluster,
+  node: SimNode | undefined,
+  lose: () => void,
+): Promise<boolean> {
+  const { network, scheduler, world } = cluster;
+  let isLost = false;
+  const trap = (_from: unknown, to: { readonly node: SimNode }): boolean => {
+    if (isLost || (node !== undefined && to.node !== node)) return false;
+    isLost = true;
+    lose();
+    return true;
+  };
+  network.traps.add(trap);
+  for (let waited = 0; waited < 100 && !isLost; waited++) await scheduler.sleep(50, world);
+  network.traps.delete(trap);
+  return isLost;
+}
+
 const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
   {
     weight: 4,
@@ -82,13 +102,36 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
     },
   },
   {
+    weight: 3,
+    fault: async (cluster, prng) => {
+      const { node } = prng.pick(cluster.mounts);
+      const isLost = await loseAnswer(cluster, node, () =>
+        cluster.network.cut(node, cluster.meta.node, 'cut with an answer'),
+      );
+      return `${node.name} is cut with an answer: ${isLost}`;
+    },
+  },
+  {
+    weight: 3,
+    fault: async (cluster, prng) => {
+      const ms = prng.int(1, 1000);
+      if (cluster.meta.node.frozen) return 'no crash';
+      const isLost = await loseAnswer(cluster, undefined, () => {
+        if (!cluster.meta.node.crashed) cluster.crashMeta();
+      });
+      await cluster.scheduler.sleep(ms, cluster.world);
+      if (isLost && cluster.meta.node.crashed) cluster.restartMeta();
+      return `the metadata server crashes with an answer: ${isLost}`;
+    },
+  },
+  {
     weight: 4,
     fault: async (cluster, prng) => {
       const ms = prng.pick([prng.int(1, 300), prng.int(300, 6000)]);
       if (cluster.meta.node.crashed || cluster.meta.node.frozen) return 'no crash';
       cluster.crashMeta();
       await cluster.scheduler.sleep(ms, cluster.world);
-      cluster.restartMeta();
+      if (cluster.meta.node.crashed) cluster.restartMeta();
       return `the metadata server was away for ${ms} ms`;
     },
   },

@@ -7,7 +7,7 @@
 import { Unpackr } from 'msgpackr/pack';
 import type { Answer } from '../../src/names/operation.js';
 import type { InodeRow, RowChange, RowRead } from '../../src/names/rows.js';
-import { type ChunkId, type Ino, ROOT_INO, type SessionId } from '../../src/proto/ids.js';
+import { asIno, type ChunkId, type Ino, ROOT_INO, type SessionId } from '../../src/proto/ids.js';
 import type { Frame, RequestFrame } from '../../src/rpc/frame.js';
 import type { SimEnd } from './network.js';
 
@@ -75,6 +75,10 @@ interface Spoken {
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: 'number' });
 export const nameKey = (parent: Ino, name: string): string => `${parent}/${name}`;
+export const keyParts = (key: string): [parent: Ino, name: string] => {
+  const at = key.indexOf('/');
+  return [asIno(Number(key.slice(0, at))), key.slice(at + 1)];
+};
 
 export class History {
   index = 0;

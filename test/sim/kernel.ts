@@ -4,13 +4,13 @@
  *
  * It does not check permissions, nor model read-ahead, mmap or locks.
  */
-import type { Timespec } from '../../src/base/clock.js';
+import type { Timer, Timespec } from '../../src/base/clock.js';
 import type { Attr } from '../../src/proto/attr.js';
 import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import type { AttrChange, AttrReply, Entry, Notifier, Request } from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
-import { FILE_BYTES, type Moment, nameKey } from './history.js';
+import { FILE_BYTES, keyParts, type Moment, nameKey } from './history.js';
 import { InodeLocks } from './inode-locks.js';
 import { type Before, type CachedInode, KernelCache } from './kernel-cache.js';
 import type { Generation, Observer } from './observer.js';
@@ -19,6 +19,8 @@ import type { Trace } from './trace.js';
 
 /** Between kernel and daemon, each way. */
 const HOP_US = 300;
+/** A signal comes within this, if one comes. */
+const INTERRUPTED_WITHIN_US = 3_000_000;
 
 /** Errors that leave open whether something was done. */
 const OPEN_ENDED: readonly ErrnoName[] = ['EIO', 'ETIMEDOUT', 'EINTR', 'EAGAIN'];
@@ -32,9 +34,28 @@ export interface KernelOptions {
   readonly node: SimNode;
   readonly vfs: Vfs;
   readonly session: Generation;
+  /** Probability that a program gets a signal while it waits. */
+  readonly interrupted: number;
 }
 
-const REQUEST: Request = { uid: 0, gid: 0, pid: 1, interrupted: false, onInterrupt: () => () => {} };
+class SimRequest implements Request {
+  readonly uid = 0;
+  readonly gid = 0;
+  readonly pid = 1;
+  interrupted = false;
+  readonly #listeners = new Set<() => void>();
+
+  onInterrupt(listener: () => void): () => void {
+    if (this.interrupted) listener();
+    else this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  interrupt(): void {
+    this.interrupted = true;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
 
 export class Kernel {
   readonly name: string;
@@ -94,16 +115,22 @@ export class Kernel {
   }
 
   /** Asks the daemon. **Errors:** its FsError. */
-  async #ask<T>(what: string, inodes: readonly Ino[], body: () => T | Promise<T>): Promise<T> {
+  async #ask<T>(
+    what: string,
+    inodes: readonly Ino[],
+    body: (request: Request) => T | Promise<T>,
+  ): Promise<T> {
     const { scheduler, trace, node } = this.#options;
     const id = this.#nextAsked++;
     const sinceMs = scheduler.nowMs;
+    const request = new SimRequest();
+    const interruption = this.#interruptLater(request);
     const pinned = inodes.map((ino) => this.cache.inode(ino));
     for (const inode of pinned) inode.pins++;
     this.asked.set(id, { what, sinceMs });
     trace.note(this.name, `asks ${id}: ${what}`);
     try {
-      const answer = await scheduler.on(node, this.#hopUs(), body);
+      const answer = await scheduler.on(node, this.#hopUs(), () => body(request));
       await scheduler.on(this.machine, this.#hopUs(), () => {});
       trace.note(this.name, `answer ${id}`);
       return answer;
@@ -115,12 +142,20 @@ export class Kernel {
         this.#observer.violated(`${this.name}: ${what} fails in calm weather: ${error.message}`);
       throw error;
     } finally {
+      interruption?.cancel();
       for (const inode of pinned) inode.pins--;
       this.asked.delete(id);
       const tookMs = scheduler.nowMs - sinceMs;
       if (this.calm !== undefined && tookMs > this.calm.answerMs)
         this.#observer.violated(`${this.name}: ${what} takes ${tookMs} ms in calm weather`);
     }
+  }
+
+  /** Now and then a signal comes while a program waits. */
+  #interruptLater(request: SimRequest): Timer | undefined {
+    const { scheduler, node, interrupted } = this.#options;
+    if (this.calm !== undefined || scheduler.prng.next() >= interrupted) return undefined;
+    return scheduler.after(scheduler.prng.next() * INTERRUPTED_WITHIN_US, node, () => request.interrupt());
   }
 
   // Names
@@ -163,8 +198,8 @@ export class Kernel {
     const from = this.#now();
     const key = nameKey(parent, name);
     try {
-      const entry = await this.#ask(`lookup ${key}`, [parent], () =>
-        vfs.lookup(REQUEST, parent, bytesOf(name)),
+      const entry = await this.#ask(`lookup ${key}`, [parent], (request) =>
+        vfs.lookup(request, parent, bytesOf(name)),
       );
       this.#observer.named(this.name, parent, name, entry.attr.ino, from);
       this.#observer.attributes(this.name, `${this.name} (lookup)`, entry.attr, from);
@@ -188,15 +223,15 @@ export class Kernel {
   }
 
   async mkdir(parent: Ino, name: string, mode: number): Promise<Ino> {
-    return await this.#making('mkdir', parent, name, { parent, name: bytesOf(name), mode }, (vfs) =>
-      vfs.mkdir(REQUEST, parent, bytesOf(name), mode),
+    return await this.#making('mkdir', parent, name, { parent, name: bytesOf(name), mode }, (vfs, request) =>
+      vfs.mkdir(request, parent, bytesOf(name), mode),
     );
   }
 
   async link(ino: Ino, parent: Ino, name: string): Promise<Ino> {
     const args = { ino, parent, name: bytesOf(name) };
-    const linked = await this.#making('link', parent, name, args, (vfs) =>
-      vfs.link(REQUEST, ino, parent, bytesOf(name)),
+    const linked = await this.#making('link', parent, name, args, (vfs, request) =>
+      vfs.link(request, ino, parent, bytesOf(name)),
     );
     this.cache.stale(this.cache.inode(ino));
     return linked;
@@ -207,7 +242,7 @@ export class Kernel {
     parent: Ino,
     name: string,
     args: object,
-    call: (vfs: Vfs) => Entry | Promise<Entry>,
+    call: (vfs: Vfs, request: Request) => Entry | Promise<Entry>,
   ): Promise<Ino> {
     return await this.#locks.with('exclusive', [parent], async () => {
       await this.#absent(parent, name);
@@ -217,7 +252,13 @@ export class Kernel {
         this.#entered(nameKey(parent, name), entry, before);
         this.cache.stale(this.cache.inode(parent));
       };
-      const entry = await this.#changing(method, args, [parent], () => call(this.#options.vfs), learn);
+      const entry = await this.#changing(
+        method,
+        args,
+        [parent],
+        (request) => call(this.#options.vfs, request),
+        learn,
+      );
       this.#observer.attributes(this.name, `${this.name} (${method})`, entry.attr, from);
       return entry.attr.ino;
     });
@@ -247,7 +288,7 @@ export class Kernel {
     method: string,
     args: object,
     inodes: readonly Ino[],
-    body: () => T | Promise<T>,
+    body: (request: Request) => T | Promise<T>,
     learn: (answer: T) => void,
   ): Promise<T> {
     const operation = this.#observer.begin(this.name, method, args);
@@ -266,18 +307,20 @@ export class Kernel {
   }
 
   async unlink(parent: Ino, name: string): Promise<void> {
-    await this.#removing('unlink', parent, name, (vfs) => vfs.unlink(REQUEST, parent, bytesOf(name)));
+    await this.#removing('unlink', parent, name, (vfs, request) =>
+      vfs.unlink(request, parent, bytesOf(name)),
+    );
   }
 
   async rmdir(parent: Ino, name: string): Promise<void> {
-    await this.#removing('rmdir', parent, name, (vfs) => vfs.rmdir(REQUEST, parent, bytesOf(name)));
+    await this.#removing('rmdir', parent, name, (vfs, request) => vfs.rmdir(request, parent, bytesOf(name)));
   }
 
   async #removing(
     method: string,
     parent: Ino,
     name: string,
-    call: (vfs: Vfs) => void | Promise<void>,
+    call: (vfs: Vfs, request: Request) => void | Promise<void>,
   ): Promise<void> {
     await this.#locks.with('exclusive', [parent], async () => {
       const key = nameKey(parent, name);
@@ -288,7 +331,13 @@ export class Kernel {
           this.cache.stale(this.cache.inode(parent));
           this.cache.unlinked(key);
         };
-        await this.#changing(method, args, [parent, ino], () => call(this.#options.vfs), learn);
+        await this.#changing(
+          method,
+          args,
+          [parent, ino],
+          (request) => call(this.#options.vfs, request),
+          learn,
+        );
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR')) this.cache.dentries.delete(key);
         throw error;
@@ -307,8 +356,8 @@ export class Kernel {
           for (const changed of [parent, newParent]) this.cache.stale(this.cache.inode(changed));
           this.cache.moved({ parent, name }, { parent: newParent, name: newName });
         };
-        const call = (): void | Promise<void> =>
-          this.#options.vfs.rename(REQUEST, parent, bytesOf(name), newParent, bytesOf(newName), 'replace');
+        const call = (request: Request): void | Promise<void> =>
+          this.#options.vfs.rename(request, parent, bytesOf(name), newParent, bytesOf(newName), 'replace');
         await this.#changing('rename', args, [parent, newParent, ino], call, learn);
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR'))
@@ -324,15 +373,15 @@ export class Kernel {
     const { vfs } = this.#options;
     return await this.#locks.with('shared', [ino], async () => {
       const from = this.#now();
-      const { fh } = await this.#ask(`opendir ${ino}`, [ino], () => vfs.opendir(REQUEST, ino, 0));
+      const { fh } = await this.#ask(`opendir ${ino}`, [ino], (request) => vfs.opendir(request, ino, 0));
       const entries: { name: string; ino: Ino; kind: number; entry: Entry | undefined }[] = [];
       let offset = 0;
       for (let isMore = true; isMore; ) {
         const before = this.cache.before();
         isMore = false;
         const page: typeof entries = [];
-        await this.#ask(`readdir ${ino}${plus ? ' plus' : ''}`, [ino], () =>
-          vfs.readdir(REQUEST, ino, fh, offset, plus, (entry) => {
+        await this.#ask(`readdir ${ino}${plus ? ' plus' : ''}`, [ino], (request) =>
+          vfs.readdir(request, ino, fh, offset, plus, (entry) => {
             isMore = true;
             offset = entry.nextOffset;
             page.push({ name: textOf(entry.name), ino: entry.ino, kind: entry.kind, entry: entry.entry });
@@ -370,8 +419,8 @@ export class Kernel {
     const before = this.cache.before();
     const from = this.#now();
     try {
-      const { attr, attrTimeoutMs } = await this.#ask(`getattr ${ino}`, [ino], () =>
-        this.#options.vfs.getattr(REQUEST, ino, fh),
+      const { attr, attrTimeoutMs } = await this.#ask(`getattr ${ino}`, [ino], (request) =>
+        this.#options.vfs.getattr(request, ino, fh),
       );
       this.#observer.attributes(this.name, `${this.name} (getattr)`, attr, from);
       this.cache.learned(inode, attr, attrTimeoutMs, before);
@@ -390,8 +439,8 @@ export class Kernel {
       // fuse_do_setattr takes attributes whatever has happened since it asked.
       const learn = ({ attr, attrTimeoutMs }: AttrReply): void =>
         this.cache.learned(inode, attr, attrTimeoutMs, undefined);
-      const call = (): AttrReply | Promise<AttrReply> =>
-        this.#options.vfs.setattr(REQUEST, ino, undefined, change);
+      const call = (request: Request): AttrReply | Promise<AttrReply> =>
+        this.#options.vfs.setattr(request, ino, undefined, change);
       const reply = await this.#changing('setattr', { ino, set: change }, [ino], call, learn);
       if (change.size !== undefined) this.#observer.discarded(this.name, ino);
       this.#observer.attributes(this.name, `${this.name} (setattr)`, reply.attr, from);
@@ -411,7 +460,7 @@ export class Kernel {
         'create',
         args,
         [parent],
-        () => this.#options.vfs.create(REQUEST, parent, bytesOf(name), mode, flags),
+        (request) => this.#options.vfs.create(request, parent, bytesOf(name), mode, flags),
         (made) => {
           this.#entered(nameKey(parent, name), made.entry, before);
           this.cache.stale(this.cache.inode(parent));
@@ -432,8 +481,10 @@ export class Kernel {
     const inode = this.cache.inode(ino);
     const isTruncating = (flags & 0o1000) !== 0;
     if (isTruncating) this.#observer.discarded(this.name, ino);
-    const { fh, keepCache } = await this.#ask(`open ${ino}${isTruncating ? ' truncating' : ''}`, [ino], () =>
-      this.#options.vfs.open(REQUEST, ino, flags),
+    const { fh, keepCache } = await this.#ask(
+      `open ${ino}${isTruncating ? ' truncating' : ''}`,
+      [ino],
+      (request) => this.#options.vfs.open(request, ino, flags),
     );
     // What was written beside it may have been cut.
     if (isTruncating) this.#observer.discarded(this.name, ino);
@@ -481,8 +532,8 @@ export class Kernel {
 
   async #readPages(inode: CachedInode, fh: number): Promise<Buffer> {
     const { pagesDropped } = inode;
-    const parts = await this.#ask(`read ${inode.ino}`, [inode.ino], () =>
-      this.#options.vfs.read(REQUEST, inode.ino, fh, 0, FILE_BYTES),
+    const parts = await this.#ask(`read ${inode.ino}`, [inode.ino], (request) =>
+      this.#options.vfs.read(request, inode.ino, fh, 0, FILE_BYTES),
     );
     const data = Buffer.concat(Array.isArray(parts) ? parts : [parts]);
     if (inode.pagesDropped === pagesDropped) inode.pages = data;
@@ -497,8 +548,8 @@ export class Kernel {
         generation: this.#options.session.generation,
         fh,
       });
-      await this.#ask(`write ${inode.ino} ${value} at ${slot}`, [inode.ino], () =>
-        this.#options.vfs.write(REQUEST, inode.ino, fh, offset, bytesOf(value), false),
+      await this.#ask(`write ${inode.ino} ${value} at ${slot}`, [inode.ino], (request) =>
+        this.#options.vfs.write(request, inode.ino, fh, offset, bytesOf(value), false),
       );
       written.isAcknowledged = true;
       this.#wrote(inode, offset, bytesOf(value));
@@ -520,13 +571,13 @@ export class Kernel {
   }
 
   async fsync(fh: number): Promise<void> {
-    await this.#storing('fsync', fh, (vfs, ino) => vfs.fsync(REQUEST, ino, fh, false));
+    await this.#storing('fsync', fh, (vfs, ino, request) => vfs.fsync(request, ino, fh, false));
   }
 
   async close(fh: number): Promise<void> {
     const inode = this.#handle(fh);
     try {
-      await this.#storing('flush', fh, (vfs, ino) => vfs.flush(REQUEST, ino, fh));
+      await this.#storing('flush', fh, (vfs, ino, request) => vfs.flush(request, ino, fh));
     } finally {
       this.#handles.delete(fh);
       inode.pins--;
@@ -537,17 +588,39 @@ export class Kernel {
   async #storing(
     what: string,
     fh: number,
-    call: (vfs: Vfs, ino: Ino) => void | Promise<void>,
+    call: (vfs: Vfs, ino: Ino, request: Request) => void | Promise<void>,
   ): Promise<void> {
     const { ino } = this.#handle(fh);
     const { vfs, session } = this.#options;
     const wanted = this.#observer.toStore(this.name, ino, what === 'flush' ? fh : undefined);
     try {
-      await this.#ask(`${what} ${ino}`, [ino], () => call(vfs, ino));
+      await this.#ask(`${what} ${ino}`, [ino], (request) => call(vfs, ino, request));
       this.#observer.stored(this.name, this.name, ino, wanted, session);
     } catch (error) {
       this.#observer.discarded(this.name, ino);
       throw error;
+    }
+  }
+
+  /** Holds all that it would answer alone now, to whichever program, against the store. */
+  peek(): void {
+    const who = `${this.name}'s kernel (peek)`;
+    const now = this.#now();
+    const opened = new Set(this.#handles.values());
+    const reached = new Set([this.cache.inode(ROOT_INO), ...opened]);
+    for (const [key, dentry] of this.cache.dentries) {
+      const [parent, name] = keyParts(key);
+      if (!this.cache.isCurrent(dentry)) continue;
+      this.#observer.named(who, parent, name, dentry.ino, now);
+      reached.add(this.cache.inode(dentry.ino));
+    }
+    for (const inode of reached) {
+      const { attr, pages, ino } = inode;
+      if (attr === undefined || !this.cache.isFresh(inode)) continue;
+      this.#observer.attributes(this.name, who, attr, now);
+      if (pages === undefined || !opened.has(inode)) continue;
+      const content = pages.subarray(0, attr.size).toString('latin1');
+      this.#observer.content(this.name, who, ino, content, now, this.#options.session);
     }
   }
 

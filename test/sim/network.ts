@@ -96,7 +96,7 @@ export class SimEnd implements Transport {
 
   #receive(frame: Buffer): void {
     if (this.#ended || this.other === undefined) return;
-    this.#network.seen(frame, this.other, this);
+    if (!this.#network.seen(frame, this.other, this)) return;
     this.#onFrame?.(frame);
   }
 
@@ -145,6 +145,8 @@ class Connection {
   readonly #network: Network;
   readonly ends: SimEnd[] = [];
   stalledUntilUs = 0;
+  /** Calls with a sequence number that are not answered. */
+  readonly mutations = new Set<number>();
 
   constructor(network: Network) {
     this.#network = network;
@@ -164,6 +166,8 @@ export class Network {
   readonly connections = new Set<Connection>();
   readonly #listeners = new Map<string, Listener>();
   sniffer: Sniffer | undefined;
+  /** Sees answers to mutations before they arrive; who takes one (true) has it lost. */
+  readonly traps = new Set<(from: SimEnd, to: SimEnd) => boolean>();
 
   constructor(options: NetworkOptions) {
     this.options = options;
@@ -210,11 +214,17 @@ export class Network {
     return ours;
   }
 
-  seen(bytes: Buffer, from: SimEnd, to: SimEnd): void {
+  /** Whether it arrives. */
+  seen(bytes: Buffer, from: SimEnd, to: SimEnd): boolean {
     const frame = decodeFrame(bytes);
+    const { mutations } = from.connection;
+    if (frame.kind === 'request' && frame.sequence !== undefined) mutations.add(frame.id);
+    if (frame.kind === 'reply' && to.node.name.startsWith('mount') && mutations.delete(frame.id))
+      for (const trap of this.traps) if (trap(from, to)) return false;
     const { what, more } = described(frame);
     this.options.trace.note(to.node.name, `<- ${from.node.name}: ${what}`, more);
     this.sniffer?.(frame, from, to);
+    return true;
   }
 
   cut(a: SimNode, b: SimNode, reason: string): void {

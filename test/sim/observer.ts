@@ -132,6 +132,15 @@ export class Observer {
     if (wrong !== undefined) this.violated(`${who} gives inode ${ino} a wrong ${wrong}`);
   }
 
+  /** As attributes, without what is pending. */
+  version(who: string, { ino, version }: Attr, from: Moment): void {
+    this.answers++;
+    const states = this.history.statesIn(ino, { from, to: this.index });
+    if (states.some(({ row }) => row?.version === version)) return;
+    const versions = states.map(({ row }) => (row === undefined ? 'gone' : row.version));
+    this.violated(`${who} has inode ${ino} version ${version}; it was ${versions.join(', ')}`);
+  }
+
   #wrongIn(attr: Attr, { row }: InodeState, isPending: boolean): string | undefined {
     if (row === undefined) return 'existence';
     for (const field of ['mode', 'nlink', 'uid', 'gid'] as const)

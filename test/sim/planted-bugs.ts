@@ -35,7 +35,7 @@ function acknowledgingEarly(fs: Filesystem): void {
   });
 }
 
-/** Every fourth change of names of a request is left out. */
+/** Every fourth commit of bytes leaves them out. */
 function dropping(): (changes: readonly RowChange[]) => readonly RowChange[] {
   let count = 0;
   return (changes) => {
@@ -45,34 +45,59 @@ function dropping(): (changes: readonly RowChange[]) => readonly RowChange[] {
   };
 }
 
-export const plantedBugs: Readonly<Record<string, Plant>> = {
+interface PlantedBug {
+  /** One of these finds it. */
+  readonly seeds: readonly number[];
+  readonly plant: Plant;
+}
+
+const FIRST_SEEDS = [1, 2, 3, 4, 5, 6, 7, 8];
+
+export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
   "the kernel's names are not forgotten when a lease is recalled": {
-    notifier: (notifier: Notifier) => ({ ...notifier, incrementEpoch: async () => {} }),
+    seeds: FIRST_SEEDS,
+    plant: { notifier: (notifier: Notifier) => ({ ...notifier, incrementEpoch: async () => {} }) },
   },
   "the kernel's attributes are not forgotten when a lease is recalled": {
-    notifier: (notifier: Notifier) => ({ ...notifier, invalidateInode: async () => {} }),
+    seeds: FIRST_SEEDS,
+    plant: { notifier: (notifier: Notifier) => ({ ...notifier, invalidateInode: async () => {} }) },
   },
-  'a recall is acknowledged before anything is forgotten': { filesystem: acknowledgingEarly },
+  'a recall is acknowledged before anything is forgotten': {
+    seeds: FIRST_SEEDS,
+    plant: { filesystem: acknowledgingEarly },
+  },
   'leases are trusted for a minute, whatever the session': {
-    everywhere: () => replaced(MetadataLink.prototype, 'leasesTrustedMs', { get: () => 60_000 }),
+    seeds: FIRST_SEEDS,
+    plant: {
+      everywhere: () => replaced(MetadataLink.prototype, 'leasesTrustedMs', { get: () => 60_000 }),
+    },
   },
   'the metadata server changes what others have leased': {
-    everywhere: () => replaced(Lessor.prototype, 'inTheWay', { value: () => [] }),
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(Lessor.prototype, 'inTheWay', { value: () => [] }) },
   },
   'a mount does not forget the attributes that it has changed itself': {
-    everywhere: () => replaced(LeaseCache.prototype, 'changed', { value: () => {} }),
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LeaseCache.prototype, 'changed', { value: () => {} }) },
   },
   'leases of a connection that is gone are kept': {
-    everywhere: () => replaced(LeaseCache.prototype, 'clear', { value: () => [] }),
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LeaseCache.prototype, 'clear', { value: () => [] }) },
   },
   'the metadata server does not keep what it has answered': {
-    store: (store) => {
-      store.forgetsReplies = true;
+    seeds: FIRST_SEEDS,
+    plant: {
+      store: (store) => {
+        store.forgetsReplies = true;
+      },
     },
   },
   'what is written is acknowledged and does not get into the file': {
-    store: (store) => {
-      store.altered = dropping();
+    seeds: FIRST_SEEDS,
+    plant: {
+      store: (store) => {
+        store.altered = dropping();
+      },
     },
   },
 };

@@ -9,7 +9,7 @@ const first = Number(process.env.SEED ?? 1);
 const count = Number(process.env.SEEDS ?? 2000);
 const isLoud = process.env.TRACE === '1';
 /** The number of a planted bug, to see it found. */
-const plant = Object.values(plantedBugs)[Number(process.env.PLANT ?? -1)] ?? {};
+const plant = Object.values(plantedBugs)[Number(process.env.PLANT ?? -1)]?.plant ?? {};
 const TRACE_LINES = 120;
 
 let [operations, answers, virtualMs] = [0, 0, 0];

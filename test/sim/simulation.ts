@@ -16,6 +16,8 @@ import { Program } from './program.js';
 const MAX_MS = 900_000;
 /** Once nothing is wrong any more, sessions are back and recalls answered after this. */
 const RECOVERY_MS = limits.sessionTtlMs + limits.leaseTtlMs + 20_000;
+/** What is remembered is looked at as often, at least. */
+const PEEK_MS = 600;
 /** In calm weather no answer takes longer. */
 const CALM_ANSWER_MS = 5_000;
 
@@ -60,7 +62,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const chunkServers = prng.int(1, 2);
   const slowUs = prng.pick([500, 2000, 20_000]);
   const delayUs = { min: 50, max: slowUs };
-  const cluster = new SimCluster(prng, { chunkServers, replicas: prng.int(1, chunkServers), delayUs }, plant);
+  const replicas = prng.int(1, chunkServers);
+  const interrupted = prng.pick([0, 0, 0.05]);
+  const cluster = new SimCluster(prng, { chunkServers, replicas, delayUs, interrupted }, plant);
   cluster.trace.isLoud = isLoud;
   try {
     const operations = await cluster.scheduler.run(() => story(cluster, prng), MAX_MS);
@@ -108,11 +112,12 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
     );
   });
   const running = programs.map((program) => program.run(() => isOver));
+  const peeking = peekNowAndThen(cluster, prng, () => isOver);
   await runFaults(cluster, prng, { count: faults, withinMs });
   await scheduler.sleep(faults === 0 ? withinMs : 1000, world);
   isOver = true;
   trace.note('story', 'nothing goes wrong from now on');
-  await Promise.all(running);
+  await Promise.all([...running, peeking]);
   if (faults > 0) await scheduler.sleep(RECOVERY_MS, world);
   isOver = false;
   trace.note('story', 'calm weather');
@@ -123,6 +128,13 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   await Promise.all(again);
   await agree(cluster);
   return programs.reduce((sum, { operations }) => sum + operations, 0);
+}
+
+async function peekNowAndThen(cluster: SimCluster, prng: Prng, isOver: () => boolean): Promise<void> {
+  while (!isOver()) {
+    await cluster.scheduler.sleep(prng.int(20, PEEK_MS), cluster.world);
+    cluster.peek();
+  }
 }
 
 /** All mounts see what the server has, and nothing was done that nobody asked for. */
