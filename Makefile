@@ -11,9 +11,14 @@ SEED ?= 1
 OPS ?= 100000
 # Of `make sim`, which begins at SEED as well: how many clusters are simulated.
 SEEDS ?= 2000
+# Of `make torture`, which takes SEED too: how many histories; a bug to plant (test/torture/planted.ts); one kind
+# of fault for all of them (test/torture/faults.ts), or none.
+HISTORIES ?= 100
+PLANT ?=
+FAULT ?=
 
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz sim clean setup
+.PHONY: run test check build bench fuzz sim torture clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -42,6 +47,10 @@ fuzz: build
 
 sim: build
 	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js
+
+torture: build
+	@exec node --enable-source-maps dist/test/torture/main.js --histories $(HISTORIES) --seed $(SEED) \
+	  $(if $(PLANT),--plant $(PLANT)) $(if $(FAULT),--fault $(FAULT))
 
 # Removes what is built; data and packages stay.
 clean:

@@ -10,9 +10,8 @@
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
-import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
+import type { ChunkId, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -23,12 +22,11 @@ import { ChunkReader } from './chunk-reader.js';
 import { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
 import { ChunkIds } from './id-ranges.js';
-import { type HeldLease, LeaseCache } from './lease-cache.js';
+import { LeaseCache } from './lease-cache.js';
+import { type LeaseDependents, LeaseHolder } from './lease-holder.js';
 import type { InterruptSource } from './link-call.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import { ReplicaReader } from './replica-reader.js';
-
-const log = makeLog('client');
 
 export interface FilesystemOptions {
   readonly metaUrl: string;
@@ -51,6 +49,7 @@ export interface FilesystemOptions {
 /** Everything below `Filesystem`, made once the first session is open. */
 interface Parts {
   readonly leases: LeaseCache;
+  readonly holder: LeaseHolder;
   readonly link: MetadataLink;
   readonly links: ChunkLinks;
   readonly writer: ChunkWriter;
@@ -65,10 +64,9 @@ export class Filesystem {
   readonly reader: ChunkReader;
   readonly #link: MetadataLink;
   readonly #links: ChunkLinks;
+  readonly #holder: LeaseHolder;
   /** What is remembered, and answered, without asking the server. */
   readonly leases: LeaseCache;
-  /** Makes the kernel forget these inodes; undefined: it remembers nothing. */
-  onForget: ((inodes: readonly Ino[]) => Promise<void>) | undefined;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
@@ -86,6 +84,12 @@ export class Filesystem {
     this.#link = parts.link;
     this.#links = parts.links;
     this.leases = parts.leases;
+    this.#holder = parts.holder;
+  }
+
+  /** What has to go before a lease does. */
+  set leaseDependents(dependents: LeaseDependents) {
+    this.#holder.dependents = dependents;
   }
 
   /** Rises when a session was lost: the server no longer has anything open for this mount. */
@@ -154,21 +158,6 @@ export class Filesystem {
     this.#link.serverClock.seen(attr.ctime);
   }
 
-  /** Forgets what is recalled, makes the kernel forget it, and gives it back. Never fails. */
-  async recalled(leases: readonly HeldLease[]): Promise<void> {
-    // Replies that came before the recall are being taken in this turn.
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    const { connections } = this;
-    const inodes = this.leases.recalled(leases).map(({ ino }) => ino);
-    try {
-      await this.onForget?.(inodes);
-      if (connections === this.connections) await this.#link.call('returnLeases', { leases: [...leases] });
-    } catch (error) {
-      // They are void once this mount has been silent or has reconnected; nothing is answered from them.
-      log.warn('leases could not be given back', { inodes: leases.length, error });
-    }
-  }
-
   /** Ends the session and all connections. What is not committed by then is lost: flush first. */
   async close(): Promise<void> {
     await this.#link.close();
@@ -205,12 +194,12 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
       filesystem?.onSessionLost?.();
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
-    onRecall: (recalled) => void filesystem?.recalled(recalled),
-    beforeSession: async () => {
-      const inodes = parts?.leases.clear() ?? [];
-      await filesystem?.onForget?.(inodes);
+    onRecall: (recalled) => void parts?.holder.recalled(recalled),
+    beforeSession: async () => await parts?.holder.disconnected(),
+    onConnected: () => {
+      parts?.holder.connected();
+      filesystem?.onConnected?.();
     },
-    onConnected: () => filesystem?.onConnected?.(),
   });
   await link.start();
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
@@ -233,11 +222,11 @@ function makeParts(
   const leases = new LeaseCache({
     trustedMs: () => link.leasesTrustedMs,
     maxLeases: limits.leasesCached,
-    giveBack: (dropped) => {
-      link.call('returnLeases', { leases: [...dropped] }).catch((error: unknown) => {
-        log.warn('leases could not be given back', { inodes: dropped.length, error });
-      });
-    },
+    giveBack: (dropped) => void holder.giveBack(dropped),
+  });
+  const holder: LeaseHolder = new LeaseHolder(leases, {
+    connection: () => link.connections,
+    send: (args) => link.call('returnLeases', args),
   });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
@@ -269,5 +258,5 @@ function makeParts(
     writer.sessionLost();
     leases.clear();
   };
-  return { link, links, writer, reader, leases, view, forgetSession };
+  return { link, links, writer, reader, leases, holder, view, forgetSession };
 }

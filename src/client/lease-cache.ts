@@ -31,11 +31,18 @@ interface Leased {
   children: Map<string, Ino | null> | undefined;
   /** It was made by this mount and nothing is in it but `children`. */
   isComplete: boolean;
+  /** The kernel keeps pages of the file from one open to the next. */
+  keepsPages: boolean;
 }
 
 export interface HeldLease {
   readonly ino: Ino;
   readonly epoch: number;
+}
+
+/** A lease that is being given up. */
+export interface DroppedLease extends HeldLease {
+  readonly keepsPages: boolean;
 }
 
 type Method = keyof MetaMethods & string;
@@ -45,7 +52,7 @@ export interface LeaseCacheOptions {
   readonly trustedMs: () => number;
   /** More leases than this are not kept: the oldest go, and are given back. */
   readonly maxLeases: number;
-  readonly giveBack: (leases: readonly HeldLease[]) => void;
+  readonly giveBack: (leases: readonly DroppedLease[]) => void;
 }
 
 const keyOf = (name: Uint8Array): string =>
@@ -71,6 +78,15 @@ export class LeaseCache {
   /** For how long the kernel may remember what this inode's lease covers: 0 without one. */
   heldForMs(ino: Ino): number {
     return this.#leases.has(ino) ? Math.max(this.#options.trustedMs(), 0) : 0;
+  }
+
+  /** A file is being opened: whether the pages that the kernel has of it were all read under this lease. */
+  keepPages(ino: Ino): boolean {
+    const leased = this.#leases.get(ino);
+    if (leased === undefined || this.#options.trustedMs() <= 0) return false;
+    const { keepsPages } = leased;
+    leased.keepsPages = true;
+    return keepsPages;
   }
 
   /** The reply that the server would give; undefined: ask it. **Errors:** ENOENT. */
@@ -141,7 +157,15 @@ export class LeaseCache {
       this.#leases.delete(ino);
       const since = ++this.#moment;
       const { version } = attr;
-      this.#leases.set(ino, { epoch: lease, since, version, attr, children: undefined, isComplete: false });
+      this.#leases.set(ino, {
+        epoch: lease,
+        since,
+        version,
+        attr,
+        children: undefined,
+        isComplete: false,
+        keepsPages: false,
+      });
       this.#trim();
     } else if (held !== undefined && attr.version >= held.version) {
       held.attr = attr;
@@ -151,9 +175,9 @@ export class LeaseCache {
 
   #trim(): void {
     if (this.#leases.size <= this.#options.maxLeases) return;
-    const dropped: HeldLease[] = [];
-    for (const [ino, { epoch }] of this.#leases) {
-      dropped.push({ ino, epoch });
+    const dropped: DroppedLease[] = [];
+    for (const [ino, { epoch, keepsPages }] of this.#leases) {
+      dropped.push({ ino, epoch, keepsPages });
       this.#leases.delete(ino);
       if (dropped.length >= this.#options.maxLeases / 16) break;
     }
@@ -191,17 +215,20 @@ export class LeaseCache {
   // Forgetting
 
   /** Gives up what is recalled; answers what there was. */
-  recalled(leases: readonly HeldLease[]): HeldLease[] {
-    return leases.filter(
-      ({ ino, epoch }) => this.#leases.get(ino)?.epoch === epoch && this.#leases.delete(ino),
-    );
+  recalled(leases: readonly HeldLease[]): DroppedLease[] {
+    return leases.flatMap(({ ino, epoch }) => {
+      const leased = this.#leases.get(ino);
+      if (leased?.epoch !== epoch) return [];
+      this.#leases.delete(ino);
+      return [{ ino, epoch, keepsPages: leased.keepsPages }];
+    });
   }
 
   /** The connection they were granted over is gone. Answers what there was. */
-  clear(): Ino[] {
-    const inodes = [...this.#leases.keys()];
+  clear(): DroppedLease[] {
+    const dropped = [...this.#leases].map(([ino, { epoch, keepsPages }]) => ({ ino, epoch, keepsPages }));
     this.#leases.clear();
-    return inodes;
+    return dropped;
   }
 }
 

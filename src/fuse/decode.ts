@@ -26,6 +26,8 @@ export class MalformedRequest extends FsError {
 }
 
 const TWO_32 = 2 ** 32;
+/** The upper half of 2^53 - 1. */
+const MAX_HIGH = 0x1f_ffff;
 
 /**
  * Unsigned 64-bit number at `at`. **Errors:** `tooLarge` above 2^53 - 1, which no identifier or offset of
@@ -33,7 +35,7 @@ const TWO_32 = 2 ** 32;
  */
 export function readU64(body: Buffer, at: number, tooLarge: ErrnoName, op: string): number {
   const high = body.readUInt32LE(at + 4);
-  if (high > 0x1f_ffff) throw new FsError(tooLarge, op, { detail: 'number above 2^53 - 1' });
+  if (high > MAX_HIGH) throw new FsError(tooLarge, op, { detail: 'number above 2^53 - 1' });
   return high * TWO_32 + body.readUInt32LE(at);
 }
 
@@ -47,7 +49,7 @@ function readSeconds(body: Buffer, at: number, op: string): number {
 /** An unsigned 64-bit number exactly, for comparing only. */
 function readKey(frame: Buffer, at: number): number | bigint {
   const high = frame.readUInt32LE(at + 4);
-  return high > 0x1f_ffff ? frame.readBigUInt64LE(at) : high * TWO_32 + frame.readUInt32LE(at);
+  return high > MAX_HIGH ? frame.readBigUInt64LE(at) : high * TWO_32 + frame.readUInt32LE(at);
 }
 
 /** **Errors:** MalformedRequest (EIO) when a body has fewer than `bytes`. */
@@ -270,18 +272,24 @@ export function decodeCreate(body: Buffer): {
   };
 }
 
-/** READ, READDIR, READDIRPLUS. `length` is held to what one reply may carry. **Errors:** EINVAL (offset). */
+/**
+ * READ, READDIR, READDIRPLUS. `length` is held to what one reply may carry. **Errors:** EINVAL for a position in
+ * a directory above 2^53 - 1; one in a file is behind its end.
+ */
 export function decodeRead(body: Buffer, op: string): { fh: number; offset: number; length: number } {
   need(body, 40, op);
+  const isBehindAll = op === 'read' && body.readUInt32LE(12) > MAX_HIGH;
   return {
     fh: readU64(body, 0, 'EIO', op),
-    offset: readU64(body, 8, 'EINVAL', op),
+    offset: isBehindAll ? limits.fileBytes : readU64(body, 8, 'EINVAL', op),
     length: Math.min(body.readUInt32LE(16), limits.fuseIoBytes),
   };
 }
 
-/** `data` is a view of the frame. **Errors:** EFBIG when the data would end above 2^53 - 1. */
-/** `flags` are the request's, `openFlags` those of the open file now (fcntl(2) changes them). */
+/**
+ * `data` is a view of the frame; it may end above 2^53 - 1. `flags` are the request's, `openFlags` those of the
+ * open file now (fcntl(2) changes them). **Errors:** EFBIG for an offset above 2^53 - 1.
+ */
 export function decodeWrite(body: Buffer): {
   fh: number;
   offset: number;
@@ -293,11 +301,9 @@ export function decodeWrite(body: Buffer): {
   const length = body.readUInt32LE(16);
   if (body.length - 40 !== length)
     throw new MalformedRequest('write', `${body.length - 40} of ${length} bytes`);
-  const offset = readU64(body, 8, 'EFBIG', 'write');
-  if (offset + length > limits.fileBytes) throw new FsError('EFBIG', 'write');
   return {
     fh: readU64(body, 0, 'EIO', 'write'),
-    offset,
+    offset: readU64(body, 8, 'EFBIG', 'write'),
     flags: body.readUInt32LE(20),
     openFlags: body.readUInt32LE(32),
     data: body.subarray(40),

@@ -23,6 +23,7 @@ import * as decode from './decode.js';
 import { decodeTmpfile } from './decode-data.js';
 import * as encode from './encode.js';
 import type { FuseRequest } from './fuse-request.js';
+import type { Agreement } from './init.js';
 import * as locks from './lock-frames.js';
 
 /** Bytes of a file, sent behind the header without being copied together. */
@@ -40,10 +41,8 @@ export interface Call {
   readonly request: FuseRequest;
   /** The request's node id, as an inode number. */
   readonly ino: Ino;
-  /** FUSE_SETXATTR_EXT was agreed upon. */
-  readonly setxattrExtended: boolean;
-  /** Whether a handle may bypass the page cache (Agreement.directIo); it is served without otherwise. */
-  readonly directIo: boolean;
+  /** What INIT settled. */
+  readonly agreement: Agreement;
   /** Every write is as with O_SYNC. */
   readonly isSync: boolean;
 }
@@ -138,7 +137,8 @@ function clearedAfterOpen<T>(call: Call, ino: Ino, fh: number, openFlags: number
   }
 }
 
-function allowed({ directIo }: Call, open: OpenReply): OpenReply {
+/** A handle bypasses the page cache where that was agreed upon; it is served without otherwise. */
+function allowed({ agreement: { directIo } }: Call, open: OpenReply): OpenReply {
   return directIo || !open.directIo ? open : { ...open, directIo };
 }
 
@@ -253,8 +253,9 @@ const SETXATTR_MODES: ReadonlyMap<number, SetxattrMode> = new Map([
   [abi.XATTR_REPLACE, 'replace'],
 ]);
 
-function setxattr({ operations, request, ino, setxattrExtended }: Call, body: Buffer): MaybePromise<Reply> {
-  const { name, value, flags, setxattrFlags } = decode.decodeSetxattr(body, setxattrExtended);
+function setxattr({ operations, request, ino, agreement }: Call, body: Buffer): MaybePromise<Reply> {
+  const extended = agreement.setxattrExtended;
+  const { name, value, flags, setxattrFlags } = decode.decodeSetxattr(body, extended);
   const mode = SETXATTR_MODES.get(flags);
   if (mode === undefined) throw new FsError('EINVAL', 'setxattr', { detail: `flags ${flags}` });
   const clearSetgid = (setxattrFlags & abi.SETXATTR_ACL_KILL_SGID) !== 0;

@@ -37,6 +37,7 @@ const MAX_BACKGROUND = 64;
 
 export interface Agreement {
   readonly reply: InitReply;
+  /** SETXATTR has its flags (FUSE_SETXATTR_EXT). */
   readonly setxattrExtended: boolean;
   /** What is opened past the page cache may still be mapped, and does not leave stale pages (Linux 6.6). */
   readonly directIo: boolean;

@@ -33,7 +33,7 @@ import {
 import { encodeEmpty, encodeInit, type Frame } from './encode.js';
 import { FuseRequest } from './fuse-request.js';
 import { type Handler, handlers, inoOf, type Reply } from './handlers.js';
-import { negotiate } from './init.js';
+import { type Agreement, negotiate } from './init.js';
 
 const log = makeLog('fuse');
 
@@ -63,9 +63,8 @@ export class Session {
   readonly #debug: boolean;
   readonly #isSync: boolean;
   readonly #outstanding = new Map<number | bigint, FuseRequest>();
-  #setxattrExtended = false;
-  #directIo = false;
-  #ready = false;
+  /** Undefined until INIT has been answered. */
+  #agreement: Agreement | undefined;
 
   constructor(options: {
     operations: Operations;
@@ -113,7 +112,9 @@ export class Session {
 
   #dispatch(header: Header, frame: Buffer): Promise<void> | undefined {
     const handler = handlers.get(header.opcode);
-    if (handler !== undefined && this.#ready) return this.#run(header, frame, handler);
+    const agreement = this.#agreement;
+    if (handler !== undefined && agreement !== undefined)
+      return this.#run(header, frame, { handler, agreement });
     const body = bodyOf(frame, header);
     switch (header.opcode) {
       case Opcode.FORGET:
@@ -132,19 +133,22 @@ export class Session {
         this.#port.sendFrame(header, 0, encodeEmpty());
         return undefined;
       default:
-        this.#port.sendFrame(header, this.#ready ? ENOSYS : EPROTO, encodeEmpty());
+        this.#port.sendFrame(header, agreement === undefined ? EPROTO : ENOSYS, encodeEmpty());
         return undefined;
     }
   }
 
-  #run(header: Header, frame: Buffer, handler: Handler): Promise<void> | undefined {
+  #run(
+    header: Header,
+    frame: Buffer,
+    { handler, agreement }: { handler: Handler; agreement: Agreement },
+  ): Promise<void> | undefined {
     const request = new FuseRequest(header);
     const call = {
       operations: this.#operations,
       request,
       ino: inoOf(header.nodeid, opcodeName(header.opcode)),
-      setxattrExtended: this.#setxattrExtended,
-      directIo: this.#directIo,
+      agreement,
       isSync: this.#isSync,
     };
     const reply = handler(call, bodyOf(frame, header));
@@ -228,10 +232,8 @@ export class Session {
       log.info('the kernel speaks a newer major version; asked for ours', { ours: FUSE_MAJOR });
       return;
     }
-    this.#setxattrExtended = agreement.setxattrExtended;
-    this.#directIo = agreement.directIo;
     this.#port.sendFrame(header, 0, encodeInit(agreement.reply));
-    this.#ready = true;
+    this.#agreement = agreement;
     this.#events.onReady(agreement.reply.minor);
   }
 }

@@ -7,8 +7,8 @@
  *
  * A mount that does not answer loses its leases limits.leaseTtlMs after its last heartbeat came; it has
  * stopped trusting them by then, because it counts from when it sent that heartbeat. Leases live in memory.
- * INVARIANT: after a start nothing is changed before every session of before has come back (and with that
- * forgotten its leases) or limits.leaseTtlMs have passed.
+ * INVARIANT: after a start nothing is changed before every session of before has come back and said that
+ * nothing is left of its leases, or limits.leaseTtlMs have passed.
  */
 import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
@@ -59,6 +59,8 @@ export class Leases {
   readonly #unknown = new Set<SessionId>();
   readonly #unknownUntilMs: number;
   readonly #startWaiters = new Set<() => void>();
+  /** Sessions that have come back and have not said yet that their leases of before are gone. */
+  readonly #resuming = new Set<SessionId>();
   /** Sessions that a timer looks after. */
   readonly #watched = new Set<SessionId>();
   readonly #timers = new Set<Timer>();
@@ -95,7 +97,7 @@ export class Leases {
   /** Leases for the inodes of a reply, those that are granted; for `mark`. To be called while planning. */
   grant(session: Session, attrs: readonly Attr[]): ReadonlyMap<Ino, number> {
     const granted = new Map<Ino, number>();
-    if (!session.row.leases) return granted;
+    if (!session.row.leases || this.#resuming.has(session.id)) return granted;
     const nowMs = this.#clock.monotonicMs();
     for (const { ino } of attrs) {
       const lease = this.#lessor.grant(session.id, ino, 'shared', nowMs);
@@ -207,8 +209,19 @@ export class Leases {
       this.#wake(this.#lessor.acknowledge(session.id, ino, epoch, 'none') ?? []);
   }
 
-  /** A session has begun a connection, on which it starts without leases; or it has ended. */
+  /** A session goes on over another connection. It remembers nothing of before, but may have to say so much. */
+  resumed(session: SessionId): void {
+    const hasNone = this.#lessor.leasesOf(session).length === 0 && !this.#unknown.has(session);
+    if (hasNone || this.#resuming.has(session)) return;
+    this.#resuming.add(session);
+    this.#after(limits.leaseTtlMs, () => {
+      if (this.#resuming.has(session)) this.forget(session);
+    });
+  }
+
+  /** Nothing is left of what a session had. */
   forget(session: SessionId): void {
+    this.#resuming.delete(session);
     this.#wake(this.#lessor.endSession(session));
     if (this.#unknown.delete(session)) this.#settledIn();
   }

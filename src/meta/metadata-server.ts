@@ -49,7 +49,7 @@ export class MetadataServer {
     const tasks = new Tasks(store, clock);
     const locks = new Locks(store);
     const leases = new Leases(clock, sessions);
-    sessions.onBound = (session) => leases.forget(session);
+    sessions.onBound = (session) => leases.resumed(session);
     this.#parts = {
       store,
       clock,

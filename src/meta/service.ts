@@ -252,8 +252,10 @@ function leaseHandlers(
   connection: Connection,
 ): { returnLeases: Handler<'returnLeases'> } {
   return {
-    returnLeases: async ({ leases: returned }) => {
-      leases.returned(sessions.live(connection), returned);
+    returnLeases: async ({ leases: returned, all = false }) => {
+      const session = sessions.live(connection);
+      leases.returned(session, returned);
+      if (all) leases.forget(session.id);
       return {};
     },
   };

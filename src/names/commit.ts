@@ -8,7 +8,9 @@
  * All extents of a chunk should come in one commit: a chunk that no extent references at the end of one is
  * garbage, and naming it in a later commit is refused.
  *
- * A privileged writer's commit (`clearPrivileges` false) leaves file capabilities alone.
+ * A write takes file capabilities whoever writes, a store into a mapping does not. For most writes
+ * the kernel has removed them itself before; not for appends, which bypass its page cache
+ * (fuse_direct_write_iter, fs/fuse/file.c).
  */
 import { compareTimespec, type Timespec } from '../base/clock.js';
 import { isRegular } from '../proto/attr.js';
@@ -32,6 +34,7 @@ interface WrittenFile {
   readonly size: number;
   readonly mtime: Timespec | undefined;
   readonly clearPrivileges: boolean;
+  readonly dropCapability: boolean;
 }
 
 /**
@@ -119,11 +122,13 @@ function placed(size: number, parts: readonly FileCommit[]): WrittenFile {
     }
     if (part.append !== true) end = Math.max(end, part.minSize);
   }
+  const clearPrivileges = parts.some((part) => part.clearPrivileges);
   return {
     extents,
     size: end,
     mtime: parts.at(-1)?.mtime,
-    clearPrivileges: parts.some((part) => part.clearPrivileges),
+    clearPrivileges,
+    dropCapability: clearPrivileges || parts.some((part) => part.append === true),
   };
 }
 
@@ -145,7 +150,7 @@ function* writeFile(
   for (const extent of file.extents) list.overwrite(extent);
   const now = list.joined();
   const changes: RowChange[] = differences(before.ino, old, now);
-  if (file.clearPrivileges) changes.push(...(yield* dropCapability(before)));
+  if (file.dropCapability) changes.push(...(yield* dropCapability(before)));
   const mtime = file.mtime ?? before.mtime;
   const row = changed(before, {
     size: file.size,

@@ -20,7 +20,8 @@ type Args = ArgsOf<MetaMethods['copyRange']>;
 
 /**
  * Copies what one step allows: limits.extentsPerMessage extents of the source, and as many replaced in the
- * destination. A hole becomes a hole. With nothing to copy nothing changes, not even times.
+ * destination, which ends at limits.fileBytes. A hole becomes a hole. With nothing to copy nothing changes, not
+ * even times.
  * **Errors:** ENOENT; EISDIR, EINVAL (no regular file; ranges of one file that overlap); EFBIG.
  * **Source:** copy_file_range(2), generic_copy_file_checks (fs/read_write.c).
  */
@@ -30,11 +31,12 @@ export function* copyRange(
 ): Operation<ReplyOf<MetaMethods['copyRange']>> {
   const source = yield* existingFile(args.ino, 'copyRange');
   const before = yield* existingFile(args.newIno, 'copyRange');
-  const wanted = Math.min(args.length, source.size - args.offset);
+  const room = limits.fileBytes - args.newOffset;
+  const wanted = Math.min(args.length, source.size - args.offset, room);
+  if (room === 0) throw new FsError('EFBIG', 'copyRange');
   if (wanted <= 0) return { reply: { copied: 0, attr: attrOf(before) }, changes: [] };
   if (args.ino === args.newIno && Math.abs(args.newOffset - args.offset) < wanted)
     throw new FsError('EINVAL', 'copyRange', { detail: 'the ranges overlap' });
-  if (args.newOffset + wanted > limits.fileBytes) throw new FsError('EFBIG', 'copyRange');
 
   const from = yield* page(args.ino, args.offset, args.offset + wanted);
   // One byte further on either side: neighbours that continue what is copied are joined with it.

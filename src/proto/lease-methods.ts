@@ -8,13 +8,19 @@ import { method } from './method.js';
 import { tCount, tIno, tNothing } from './schema.js';
 
 const tLeases = Type.Array(Type.Object({ ino: tIno, epoch: tCount }), {
-  minItems: 1,
   maxItems: limits.leasesPerMessage,
 });
 
 export const leaseMethods = {
-  /** These leases are given up, asked or not. What is not held (any more) is passed over. */
-  returnLeases: method('control', { args: Type.Object({ leases: tLeases }), reply: tNothing }),
+  /**
+   * These leases are given up, asked or not. What is not held (any more) is passed over. `all`: and everything
+   * that was granted over the session's earlier connections. Until a mount has said that, after it has
+   * resumed its session, those are in force, so that it can do before what others may not get ahead of.
+   */
+  returnLeases: method('control', {
+    args: Type.Object({ leases: tLeases, all: Type.Optional(Type.Boolean()) }),
+    reply: tNothing,
+  }),
 } as const;
 
 export const leaseCallbacks = {

@@ -91,6 +91,8 @@ export const limits = {
   leaseTtlMs: 10_000,
   /** How much less of it the mount trusts: clocks of two machines run at different speeds. */
   leaseMarginMs: 500,
+  /** How long a recall may wait for the kernel's pages, and for opens to be told to the server. */
+  leaseSettleMs: 3_000,
   leasesPerSession: 1_000_000,
   leasesPerMessage: 4096,
   /** What a mount keeps; a sixteenth of it is given back in one message. */

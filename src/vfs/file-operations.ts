@@ -13,9 +13,10 @@
 
 import { makeLog } from '../base/log.js';
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
-import type { Attr } from '../proto/attr.js';
+import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
 import { FileHandle } from './file-handle.js';
 import { FileReader } from './file-reader.js';
 import type { FileState } from './file-state.js';
@@ -26,6 +27,16 @@ import { mayRead, mayWrite, O_EXCL, O_TRUNC } from './open-flags.js';
 import type { Entry, OpenReply, Request } from './operations.js';
 
 const log = makeLog('vfs');
+
+/**
+ * What a file can take of `data` at `offset`: write(2) writes as much as there is room for.
+ * **Errors:** EFBIG when that is nothing. **Source:** generic_write_checks (fs/read_write.c).
+ */
+function belowLimit(offset: number, data: Uint8Array): Uint8Array {
+  const room = limits.fileBytes - offset;
+  if (room <= 0) throw new FsError('EFBIG', 'write');
+  return room < data.length ? data.subarray(0, room) : data;
+}
 
 export class FileOperations {
   readonly #mount: MountContext;
@@ -59,13 +70,23 @@ export class FileOperations {
     state.opens++;
     const handle = new FileHandle(state, flags);
     // Past the page cache: through it the kernel may cut one write in two (native-notes/fuse-kernel.md).
-    return { fh: this.#handles.add(handle), keepCache: false, directIo: handle.append };
+    return {
+      fh: this.#handles.add(handle),
+      keepCache: this.#mount.keepPages(state.ino),
+      directIo: handle.append,
+    };
   }
 
   /** Registers the file as open, or asks for what is new when it is; with its extents when it will be read. */
   async #openAsIs(request: Request, state: FileState, forReading: boolean): Promise<void> {
     const { opens, fs } = this.#mount;
     const isMarked = opens.isMarked(state);
+    const leased = opens.mayBeUnknown(state) ? fs.leases.answer('getattr', { ino: state.ino }) : undefined;
+    if (leased !== undefined) {
+      if (!isRegular(leased.mode)) throw new FsError(isDir(leased.mode) ? 'EISDIR' : 'EINVAL', 'open');
+      state.learn(leased, fs.connections);
+      return;
+    }
     if (isMarked && !forReading) {
       state.learn(await fs.call('getattr', { ino: state.ino }, { request }), fs.connections);
       return;
@@ -161,8 +182,9 @@ export class FileOperations {
     const ready = this.#usable(request, handle);
     const data = chain(ready, () => this.#reader.read(request, handle, offset, length));
     const { accesses } = this.#mount;
-    if (accesses === undefined || handle.noAtime) return data;
     return chain(data, (pieces) => {
+      handle.state.reads++;
+      if (accesses === undefined || handle.noAtime) return pieces;
       const { attr } = handle.state;
       if (attr !== undefined) accesses.touched(attr);
       return pieces;
@@ -187,7 +209,8 @@ export class FileOperations {
     return chain(ready, () => {
       handle.wrote = true;
       const at = append ? (): number => state.size : (): number => offset;
-      return this.#mount.fs.writer.write(state.pending, data, at, { append, clearPrivileges, request });
+      const fits = belowLimit(at(), data);
+      return this.#mount.fs.writer.write(state.pending, fits, at, { append, clearPrivileges, request });
     });
   }
 
@@ -201,7 +224,8 @@ export class FileOperations {
   /** Opens the file at the server again when a lost session has closed it there. */
   #usable(request: Request, handle: FileHandle): MaybePromise<void> {
     const { opens } = this.#mount;
-    return opens.isMarked(handle.state) ? undefined : opens.remark(handle.state, request);
+    const { state } = handle;
+    return opens.isMarked(state) || opens.mayBeUnknown(state) ? undefined : opens.remark(state, request);
   }
 
   #sizeKnown(request: Request, handle: FileHandle): MaybePromise<void> {

@@ -38,6 +38,8 @@ export class FileState {
   readonly pending: PendingFile;
   /** Handles on this file. */
   opens = 0;
+  /** Answered READs. */
+  reads = 0;
   /** Opens and creates on their way to the server. */
   opening = 0;
   /** The session generation in which the server knows the file as open; undefined: it does not. */

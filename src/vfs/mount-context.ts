@@ -4,6 +4,8 @@
  */
 import { makeLog } from '../base/log.js';
 import type { Filesystem } from '../client/filesystem.js';
+import type { DroppedLease } from '../client/lease-cache.js';
+import { withinRecall } from '../client/lease-holder.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -31,12 +33,16 @@ export class MountContext {
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
     this.fs = fs;
-    this.opens = new OpenInodes(fs);
+    this.opens = new OpenInodes(fs, { defers: options.kernelForgets });
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
     const { accessTimes } = options;
     const keepsAtime = accessTimes !== undefined && !fs.readOnly;
     this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
+    fs.leaseDependents = {
+      forget: (leases) => this.#forget(leases),
+      settle: (leases) => withinRecall(this.#settle(leases), (ms, fire) => fs.clock.after(ms, fire)),
+    };
     fs.onSessionLost = () => {
       this.locks.sessionLost();
       this.opens.remarkAll(this.files.states());
@@ -107,15 +113,52 @@ export class MountContext {
   /** The kernel can be made to forget from now on. */
   set notifier(notifier: Notifier | undefined) {
     this.#notifier = notifier;
-    this.fs.onForget = notifier === undefined ? undefined : (inodes) => forget(notifier, inodes);
   }
-}
 
-/** Names all at once, without a lock; attributes without pages: those go when attributes are asked for again. */
-async function forget(notifier: Notifier, inodes: readonly Ino[]): Promise<void> {
-  if (inodes.length === 0) return;
-  await notifier.incrementEpoch();
-  await Promise.all(inodes.map((ino) => notifier.invalidateInode(ino, -1, 0)));
+  /**
+   * Whether the kernel may keep a file's pages, or a directory's entries, at an open. Not where reading moves
+   * access times: those are known from reads that get here.
+   */
+  keepPages(ino: Ino): boolean {
+    if (this.#notifier === undefined || this.accesses !== undefined) return false;
+    return this.fs.leases.keepPages(ino);
+  }
+
+  /** Names all at once, and attributes: both without a lock in the kernel. */
+  async #forget(leases: readonly DroppedLease[]): Promise<void> {
+    const notifier = this.#notifier;
+    if (notifier === undefined || leases.length === 0) return;
+    await notifier.incrementEpoch();
+    await Promise.all(leases.map(({ ino }) => notifier.invalidateInode(ino, -1, 0)));
+  }
+
+  async #settle(leases: readonly DroppedLease[]): Promise<void> {
+    await Promise.all(
+      leases.flatMap(({ ino, keepsPages }) => {
+        const state = this.files.get(ino);
+        return [
+          ...(keepsPages ? [this.#dropPages(ino)] : []),
+          ...(state !== undefined && this.opens.isUnknown(state)
+            ? [this.opens.remark(state, undefined)]
+            : []),
+        ];
+      }),
+    );
+  }
+
+  /** A READ that was answered meanwhile may have brought back what is old by now: until there was none. */
+  async #dropPages(ino: Ino): Promise<void> {
+    const notifier = this.#notifier;
+    if (notifier === undefined) return;
+    for (let reads = -1; reads !== this.#readsOf(ino); ) {
+      reads = this.#readsOf(ino);
+      await notifier.invalidateInode(ino, 0, 0);
+    }
+  }
+
+  #readsOf(ino: Ino): number {
+    return this.files.get(ino)?.reads ?? 0;
+  }
 }
 
 export const isFsError = (error: unknown, code: ErrnoName): boolean =>

@@ -1,6 +1,6 @@
 /**
  * Which files the server knows this mount to have open, so that an unlinked file lives until its last close
- * here. The server is told once per file, whatever the number of handles, and of last closes together and a
+ * here. Under a lease it need not know yet (`mayBeUnknown`). The server is told once per file, whatever the number of handles, and of last closes together and a
  * little later: a file that is opened again meanwhile was never closed for it.
  *
  * INVARIANT: no release is on its way while an open of the same file is; none is sent while a removal is under
@@ -21,6 +21,7 @@ const log = makeLog('vfs');
 
 export class OpenInodes {
   readonly #fs: Filesystem;
+  readonly #defers: boolean;
   readonly #closed = new Set<FileState>();
   readonly #releasing = new Map<Ino, Promise<void>>();
   /** Releases sent so far. */
@@ -31,12 +32,27 @@ export class OpenInodes {
   /** Set while a release waits for removals: further ones wait until it is sent. */
   #gate: Promise<void> | undefined;
 
-  constructor(fs: Filesystem) {
+  /** `defers`: what this mount itself removes is held for those that have it open (KernelReferences). */
+  constructor(fs: Filesystem, { defers }: { defers: boolean }) {
     this.#fs = fs;
+    this.#defers = defers;
   }
 
   get sent(): number {
     return this.#sent;
+  }
+
+  /**
+   * Whether a file may be open here without the server's knowledge: whoever takes its last name asks for this
+   * mount's lease first, and it tells the server before it gives that back.
+   */
+  mayBeUnknown(state: FileState): boolean {
+    return this.#defers && this.#fs.leases.heldForMs(state.ino) > 0;
+  }
+
+  /** It is open here, and the server does not know. */
+  isUnknown(state: FileState): boolean {
+    return state.opens + state.opening > 0 && !this.isMarked(state);
   }
 
   isMarked(state: FileState): boolean {

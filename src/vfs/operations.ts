@@ -188,7 +188,8 @@ export interface Operations {
     length: number,
   ): MaybePromise<Uint8Array | Uint8Array[]>;
   /**
-   * Takes all of `data` or fails; does not keep `data` beyond the call. `clearPrivileges`: as in AttrChange.
+   * Takes all of `data`, what fits below limits.fileBytes (EFBIG: nothing does), or fails; does not keep `data`
+   * beyond the call. `clearPrivileges`: as in AttrChange.
    * `append`: true, at the end of the file, whatever `offset`; false, at `offset`, whatever the handle; absent,
    * as the handle was opened.
    */

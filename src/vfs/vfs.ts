@@ -233,10 +233,15 @@ export class Vfs implements Operations {
 
   opendir(
     _req: Request,
-    _ino: Ino,
+    ino: Ino,
     flags: number,
   ): MaybePromise<{ fh: number; cacheDir: boolean; keepCache: boolean }> {
-    return { fh: this.#directories.opendir(flags), cacheDir: false, keepCache: false };
+    const keepCache = this.#mount.keepPages(ino);
+    return {
+      fh: this.#directories.opendir(flags),
+      cacheDir: this.#mount.rememberedForMs(ino) > 0,
+      keepCache,
+    };
   }
 
   readdir(

@@ -20,6 +20,8 @@ export interface ProcessPlan {
   readonly args: (url: string | undefined) => readonly string[];
   /** Whose process it is; the test's own user unless given. */
   readonly user?: { readonly uid: number; readonly gid: number };
+  /** The compiled `leasefs` of this project unless given. */
+  readonly executable?: string;
 }
 
 interface ReadyMessage {
@@ -69,7 +71,7 @@ export class ClusterProcess {
     const log = openSync(this.#plan.logPath, 'a');
     const child = spawn(
       process.execPath,
-      ['--enable-source-maps', executable, ...this.#plan.args(this.#url)],
+      ['--enable-source-maps', this.#plan.executable ?? executable, ...this.#plan.args(this.#url)],
       {
         stdio: ['ignore', log, log, 'ipc'],
         ...this.#plan.user,

@@ -21,6 +21,8 @@ export interface ClusterOptions {
   readonly replicas?: number;
   /** What each chunk server may store; those not named take it from their disk. */
   readonly capacitiesBytes?: readonly number[];
+  /** Another `leasefs` than the one that was compiled here. */
+  readonly executable?: string;
 }
 
 export interface MountSpec {
@@ -28,6 +30,8 @@ export interface MountSpec {
   /** For -o. */
   readonly options?: string;
   readonly user?: User;
+  /** Where it finds the metadata server, if not at its own address. */
+  readonly metaUrl?: string;
 }
 
 export interface ClusterMount {
@@ -52,9 +56,11 @@ export class Cluster {
   readonly meta: ClusterProcess;
   readonly chunks: readonly ClusterProcess[];
   readonly #mounts: ClusterMount[] = [];
+  readonly #executable: string | undefined;
 
   private constructor(options: ClusterOptions) {
     this.scratch = new ScratchDirectory(options.name);
+    this.#executable = options.executable;
     const replicas = options.replicas ?? 2;
     this.meta = this.#process('meta', (url) => [
       ...['meta', '--data', this.scratch.directory('meta'), '--listen', listenAt(url)],
@@ -86,6 +92,7 @@ export class Cluster {
       logPath: `${this.scratch.path}/${name}.log`,
       args,
       ...(user === undefined ? {} : { user }),
+      ...(this.#executable === undefined ? {} : { executable: this.#executable }),
     });
   }
 
@@ -98,7 +105,7 @@ export class Cluster {
     const process = this.#process(
       `mount-${number}`,
       () => [
-        ...['mount', this.meta.url, path, '--foreground', '--force', '--cache', cache],
+        ...['mount', spec.metaUrl ?? this.meta.url, path, '--foreground', '--force', '--cache', cache],
         ...['--driver', spec.driver ?? 'kernel'],
         ...(spec.options === undefined ? [] : ['-o', spec.options]),
       ],

@@ -1,10 +1,10 @@
 /** Programs that depend on times, links and replacements being exact: make, rsync, sed -i, tail -f, find, du. */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { Cluster } from './cluster.js';
-import { isInstalled, sh, startScript } from './on-mount.js';
+import { isInstalled, ORDINARY, type ProgramOptions, sh, startScript } from './on-mount.js';
 
 const TIMEOUT_MS = 120_000;
-t.setTimeout(2 * TIMEOUT_MS);
+t.setTimeout(3 * TIMEOUT_MS);
 
 const onlyIf = (...programs: string[]): { skip?: string; timeout: number } => {
   const missing = programs.find((program) => !isInstalled(program));
@@ -31,13 +31,8 @@ program: $(OBJECTS)
 -include $(OBJECTS:.o=.d)
 `;
 
-t.test('programs that are exact', { timeout: 2 * TIMEOUT_MS }, async (t) => {
-  const cluster = await Cluster.start(t, { name: 'build' });
-  const [mount, other] = [await cluster.mount(), await cluster.mount()];
-  const here = { cwd: mount.path, timeoutMs: 80_000 };
-  const there = { ...here, cwd: other.path };
-  const local = cluster.scratch.directory('local');
-
+/** `here` and `there` are one directory on two mounts, `local` one on the host. */
+async function programs(t: Test, here: ProgramOptions, there: ProgramOptions, local: string): Promise<void> {
   await t.test('rsync -aHAXS there and back', onlyIf('rsync', 'setfacl', 'setfattr'), async (t) => {
     await sh(MAKE_TREE, { ...here, cwd: local });
     await sh(`rsync -aHAXS ${local}/tree/ there/`, here);
@@ -119,6 +114,29 @@ t.test('programs that are exact', { timeout: 2 * TIMEOUT_MS }, async (t) => {
     await tail.outcome;
     t.equal(printed.trim(), await sh('cat log', there).then((text) => text.trim()));
   });
+}
 
+t.test('programs that are exact', { timeout: 3 * TIMEOUT_MS }, async (t) => {
+  const cluster = await Cluster.start(t, { name: 'build' });
+  const mount = await cluster.mount();
+  const timeoutMs = 80_000;
+  await t.test("this user's mounts", { timeout: 2 * TIMEOUT_MS }, async (t) => {
+    const here = { cwd: mount.path, timeoutMs };
+    const there = { cwd: (await cluster.mount()).path, timeoutMs };
+    await programs(t, here, there, cluster.scratch.directory('local'));
+  });
+  const asRoot = process.geteuid?.() === 0;
+  const skip = asRoot ? {} : { skip: 'the tests run as an ordinary user already' };
+  await t.test("an ordinary user's own mounts", { timeout: 2 * TIMEOUT_MS, ...skip }, async (t) => {
+    const local = cluster.scratch.directory('local-ordinary');
+    const ids = `${ORDINARY.uid}:${ORDINARY.gid}`;
+    await sh(`mkdir home; chown ${ids} home ${local}`, { cwd: mount.path });
+    const own = async (): Promise<ProgramOptions> => ({
+      cwd: `${(await cluster.mount({ user: ORDINARY })).path}/home`,
+      user: ORDINARY,
+      timeoutMs,
+    });
+    await programs(t, await own(), await own(), local);
+  });
   await cluster.untilHealthy();
 });

@@ -223,7 +223,7 @@ t.test('an interrupt reaches the request it names, once, and only while it is un
 t.test('numbers above 2^53 - 1 are refused with an errno that fits', (t) => {
   const cases: [string, number, number][] = [
     ['write', 48, -27],
-    ['read', 48, -22],
+    ['readdir', 48, -22],
     ['setattr', 56, -27],
     ['getattr', 48, -5],
     ['fallocate', 48, -27],
@@ -240,6 +240,15 @@ t.test('numbers above 2^53 - 1 are refused with an errno that fits', (t) => {
     t.equal(replies[0]?.readInt32LE(4), errno, name);
     t.same(recorder.calls, []);
   }
+  t.end();
+});
+
+t.test('a read at an offset above 2^53 - 1 is one behind every file’s end', (t) => {
+  const { session, recorder } = conversation({ begun: true });
+  const frame = Buffer.from(golden.request.get('read') ?? Buffer.alloc(0));
+  frame.writeBigUInt64LE(2n ** 62n, 48);
+  session.serve(frame);
+  t.same(recorder.calls, [['read', WHO, 5, 77, Number.MAX_SAFE_INTEGER, 4096]]);
   t.end();
 });
 

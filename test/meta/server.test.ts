@@ -145,7 +145,8 @@ t.test('a server killed in the middle of work loses nothing that it answered', a
     const mounts = [await mounted(url), await mounted(url), await mounted(url)];
     last = mounts[0];
     const work = mounts.map((mount, index) => createUntilCut(mount, `r${round}m${index}-`, acknowledged));
-    await new Promise((resolve) => setTimeout(resolve, 150));
+    for (let waits = 0; waits < 50 && (waits === 0 || acknowledged.size < 20 * (round + 1)); waits++)
+      await new Promise((resolve) => setTimeout(resolve, 150));
     await mounts[0]?.call('sync', {}).catch(() => {});
     await kill(child);
     await Promise.all(work);

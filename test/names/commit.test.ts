@@ -186,6 +186,18 @@ inWorld('a write by who may not keep them takes setuid and capabilities', (t, wo
   t.equal(world.errno('getxattr', { ino: file, name }), 'ENODATA');
 });
 
+inWorld(
+  'an append takes capabilities from whoever writes, and leaves setuid to who may keep it',
+  (t, world) => {
+    const file = world.file(root, 'f');
+    const name = bytes('security.capability');
+    world.set(file, { mode: 0o6755 });
+    world.do('setxattr', { ino: file, name, value: bytes('c'), mode: 'any' });
+    t.equal(commit(world, [], [fileOf(file, [], { append: true })]).attrs[0]?.mode, 0o106755);
+    t.equal(world.errno('getxattr', { ino: file, name }), 'ENODATA');
+  },
+);
+
 inWorld('a commit that does not fit its chunks changes nothing at all', (t, world) => {
   const file = world.file(root, 'f');
   const stored = world.write(file, 0, 10);

@@ -81,7 +81,19 @@ inWorld('copies refuse what is no file, gone or too large', (t, world) => {
   t.equal(errno(file, dir), 'EISDIR');
   t.equal(errno(file, world.symlink(root, 's', 'x')), 'EINVAL');
   t.equal(errno(file, asIno(99)), 'ENOENT');
-  t.equal(errno(file, file, limits.fileBytes - 5), 'EFBIG');
+  t.equal(errno(file, file, limits.fileBytes), 'EFBIG');
+});
+
+inWorld('a copy ends where a file has to', (t, world) => {
+  const [a, b] = [world.file(root, 'a'), world.file(root, 'b')];
+  world.write(a, 0, 10);
+  const { copied, attr } = world.do('copyRange', {
+    ...args,
+    ino: a,
+    newIno: b,
+    newOffset: limits.fileBytes - 3,
+  });
+  t.same([copied, attr.size, attr.allocated], [3, limits.fileBytes, 3]);
 });
 
 inWorld('a huge range is copied in steps that each stay within bounds', (t, world) => {

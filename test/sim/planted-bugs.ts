@@ -2,8 +2,9 @@
  * Bugs that are planted to see whether simulations find them. Each breaks one rule of the leases' protocol, or
  * of exactly-once, or of the write path, from outside: the product's code stays as it is.
  */
-import type { Filesystem } from '../../src/client/filesystem.js';
-import { LeaseCache } from '../../src/client/lease-cache.js';
+import { Filesystem } from '../../src/client/filesystem.js';
+import { type DroppedLease, LeaseCache } from '../../src/client/lease-cache.js';
+import type { LeaseDependents } from '../../src/client/lease-holder.js';
 import { MetadataLink } from '../../src/client/metadata-link.js';
 import { Lessor } from '../../src/lease/lessor.js';
 import type { RowChange } from '../../src/names/rows.js';
@@ -21,11 +22,17 @@ function replaced(prototype: object, name: string, descriptor: PropertyDescripto
 }
 
 function acknowledgingEarly(fs: Filesystem): void {
-  const recalled = fs.recalled.bind(fs);
-  fs.recalled = async (leases) => {
-    await fs.call('returnLeases', { leases: [...leases] });
-    await recalled(leases);
-  };
+  const setter = Object.getOwnPropertyDescriptor(Filesystem.prototype, 'leaseDependents')?.set;
+  Object.defineProperty(fs, 'leaseDependents', {
+    set: (dependents: LeaseDependents) => {
+      const forget = async (leases: readonly DroppedLease[]): Promise<void> => {
+        const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
+        await fs.call('returnLeases', { leases: returned });
+        await dependents.forget(leases);
+      };
+      setter?.call(fs, { ...dependents, forget });
+    },
+  });
 }
 
 /** Every fourth commit of bytes leaves them out. */

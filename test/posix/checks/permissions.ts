@@ -2,8 +2,12 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { type Checks, needsRoot } from '../check.js';
+import { type Checks, fails, needsRoot } from '../check.js';
 import { inside, succeed } from '../children.js';
+import { getxattr, setxattr, truncate } from '../libc.js';
+
+/** struct vfs_cap_data, revision 2: CAP_NET_RAW, permitted and effective. */
+const NET_RAW = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 
 const mode = (path: string): number => fs.lstatSync(path).mode & 0o7777;
 
@@ -227,6 +231,34 @@ export const permissionChecks: Checks = {
       ['write', 'cut', 'open', 'root'].map((name) => mode(join(dir, name))),
       [0o777, 0o777, 0o777, 0o6777],
     );
+  },
+  'capabilities go with every change of content or owner, setuid not for root’s': async (dir, host) => {
+    needsRoot(host);
+    fs.chmodSync(dir, 0o777);
+    const names = ['append', 'other', 'cut', 'chown', 'owned'] as const;
+    for (const name of names) {
+      file(dir, name, 0o777);
+      setxattr(join(dir, name), 'security.capability', NET_RAW);
+      fs.chmodSync(join(dir, name), 0o6777);
+    }
+    fs.appendFileSync(join(dir, 'append'), 'x');
+    await inside(dir, null, ({ fs }) => fs.appendFileSync('other', 'x'), { user: host.other });
+    truncate(join(dir, 'cut'), 3);
+    fs.chownSync(join(dir, 'chown'), 2 ** 32 - 1, 2 ** 32 - 1);
+    fs.chownSync(join(dir, 'owned'), 0, 2 ** 32 - 1);
+    assert.deepEqual(
+      names.map((name) => mode(join(dir, name))),
+      [0o6777, 0o777, 0o6777, 0o777, 0o777],
+    );
+    for (const name of names) fails('ENODATA', () => getxattr(join(dir, name), 'security.capability'), name);
+  },
+  'root’s write in the middle takes capabilities alone': (dir, host) => {
+    needsRoot(host);
+    for (const name of ['setuid', 'capable']) file(dir, name, name === 'setuid' ? 0o6777 : 0o777);
+    setxattr(join(dir, 'capable'), 'security.capability', NET_RAW);
+    for (const name of ['setuid', 'capable']) fs.writeFileSync(join(dir, name), 'x', { flag: 'r+' });
+    assert.deepEqual([mode(join(dir, 'setuid')), mode(join(dir, 'capable'))], [0o6777, 0o777]);
+    fails('ENODATA', () => getxattr(join(dir, 'capable'), 'security.capability'));
   },
   'an owner without permission bits is refused as well': async (dir, host) => {
     needsRoot(host);

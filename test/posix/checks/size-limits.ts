@@ -2,15 +2,29 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { type Checks, fails } from '../check.js';
+import { type Checks, fails, outcome, Skip } from '../check.js';
 import { run, succeed } from '../children.js';
-import { fallocate, lseek, pwrite, truncate } from '../libc.js';
+import { copyFileRange, fallocate, lseek, pwrite, SEEK_DATA, SEEK_HOLE, truncate } from '../libc.js';
 
 const SIGXFSZ_STATUS = 128 + 25;
 /** `ulimit -f 8` in bash: 8 KiB. */
 const LIMIT = 8192;
 /** More than ext4, XFS and leasefs (2^53 - 1) let a file have, less than what the kernel refuses by itself. */
 const TOO_FAR = 2 ** 62;
+
+/** The largest size that the filesystem gives a file. */
+function largestSize(fd: number): number {
+  let fits = 0;
+  let tooLarge = 2 ** 53;
+  if (outcome(() => fs.ftruncateSync(fd, tooLarge)) === 'ok')
+    throw new Skip('files have no limit below 2^53');
+  while (tooLarge - fits > 1) {
+    const size = fits + Math.floor((tooLarge - fits) / 2);
+    if (outcome(() => fs.ftruncateSync(fd, size)) === 'ok') fits = size;
+    else tooLarge = size;
+  }
+  return fits;
+}
 
 export const sizeLimitChecks: Checks = {
   'a write ends at the program’s limit, the next one is SIGXFSZ': async (dir) => {
@@ -33,6 +47,49 @@ export const sizeLimitChecks: Checks = {
     // What is longer already can be written below the limit, and cut.
     await limited('printf y | dd of=longer conv=notrunc status=none && truncate -s 100 longer');
     assert.equal(fs.statSync(join(dir, 'longer')).size, 100);
+  },
+  'the last byte that a file can have is written, read and cut, the next is EFBIG': (dir) => {
+    const path = join(dir, 'f');
+    const fd = fs.openSync(path, 'w+');
+    fs.writeSync(fd, 'abc');
+    const most = largestSize(fd);
+    const size = (): number => fs.fstatSync(fd).size;
+    const read = (file: number, at: number): string => {
+      const bytes = Buffer.alloc(16);
+      return bytes.subarray(0, fs.readSync(file, bytes, 0, 16, at)).toString('latin1');
+    };
+    fs.ftruncateSync(fd, 3);
+    fails('EFBIG', () => pwrite(fd, 'x', most));
+    fails('EFBIG', () => fs.ftruncateSync(fd, most + 1));
+    fails('EFBIG', () => fallocate(fd, 0, most - 1, 2));
+    fails('EFBIG', () => fallocate(fd, 0, most, 1));
+    assert.equal(size(), 3, 'what is refused changes nothing');
+
+    assert.equal(pwrite(fd, '12345', most - 2), 2, 'as much is written as there is room for');
+    assert.equal(size(), most);
+    fails('EFBIG', () => pwrite(fd, 'x', most));
+    const appending = fs.openSync(path, 'a+');
+    fails('EFBIG', () => fs.writeSync(appending, 'x'));
+    for (const file of [fd, appending]) {
+      assert.equal(read(file, most - 4), '\0\u000012');
+      assert.equal(read(file, most), '');
+      assert.equal(read(file, 0).slice(0, 4), 'abc\0');
+    }
+    assert.equal(lseek(fd, most - 1, SEEK_HOLE), most);
+    fails('ENXIO', () => lseek(fd, most, SEEK_DATA));
+
+    fs.ftruncateSync(fd, most - 1);
+    assert.equal(fs.writeSync(appending, 'APPENDED'), 1);
+    fs.fsyncSync(appending);
+    assert.equal(read(fd, most - 4), '\0\u00001A');
+    const source = fs.openSync(join(dir, 'source'), 'w+');
+    fs.writeSync(source, 'source');
+    fails('EFBIG', () => copyFileRange(source, 0, fd, most, 6));
+    assert.equal(copyFileRange(source, 0, fd, most - 3, 6), 3);
+    assert.equal(read(fd, most - 4), '\0sou');
+    fs.ftruncateSync(fd, 3);
+    assert.equal(read(fd, 0), 'abc');
+    for (const file of [fd, appending, source]) fs.closeSync(file);
   },
   'an offset beyond what a file can have is EFBIG': (dir) => {
     const path = join(dir, 'f');
