@@ -8,11 +8,18 @@ import type { Timer, Timespec } from '../../src/base/clock.js';
 import type { Attr } from '../../src/proto/attr.js';
 import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
-import type { AttrChange, AttrReply, Entry, Notifier, Request } from '../../src/vfs/operations.js';
+import type {
+  AttrChange,
+  AttrReply,
+  Entry,
+  Notifier,
+  ReaddirEntry,
+  Request,
+} from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
 import { FILE_BYTES, keyParts, type Moment, nameKey } from './history.js';
 import { InodeLocks } from './inode-locks.js';
-import { type Before, type CachedInode, KernelCache } from './kernel-cache.js';
+import { type Before, type CachedInode, KernelCache, type Listed } from './kernel-cache.js';
 import type { Generation, Observer } from './observer.js';
 import type { Scheduler, SimNode } from './scheduler.js';
 import type { Trace } from './trace.js';
@@ -99,14 +106,19 @@ export class Kernel {
       incrementEpoch: () => told('names', () => void this.cache.epoch++),
       invalidateEntry: (parent, name) =>
         told('a name', () => void this.cache.dentries.delete(nameKey(parent, textOf(name)))),
-      invalidateInode: (ino, offset) =>
-        told(`inode ${ino}`, () => {
+      invalidateInode: async (ino, offset) => {
+        await told(`inode ${ino}${offset < 0 ? '' : ' and its pages'}`, () => {
           const inode = this.cache.inodes.get(ino);
           if (inode === undefined) return;
           inode.attrVersion = ++this.cache.attrVersion;
           this.cache.stale(inode);
-          if (offset >= 0) this.cache.dropPages(inode);
-        }),
+        });
+        const inode = this.cache.inodes.get(ino);
+        if (offset < 0 || inode === undefined) return;
+        // invalidate_inode_pages2 waits for pages that are being read.
+        await Promise.allSettled(inode.reading);
+        await told(`pages of ${ino}`, () => this.cache.dropPages(inode));
+      },
     };
   }
 
@@ -250,7 +262,7 @@ export class Kernel {
       const from = this.#now();
       const learn = (entry: Entry): void => {
         this.#entered(nameKey(parent, name), entry, before);
-        this.cache.stale(this.cache.inode(parent));
+        this.cache.directoryChanged(this.cache.inode(parent));
       };
       const entry = await this.#changing(
         method,
@@ -328,7 +340,7 @@ export class Kernel {
       try {
         const args = { parent, name: bytesOf(name) };
         const learn = (): void => {
-          this.cache.stale(this.cache.inode(parent));
+          this.cache.directoryChanged(this.cache.inode(parent));
           this.cache.unlinked(key);
         };
         await this.#changing(
@@ -353,7 +365,7 @@ export class Kernel {
       if (replaced === ino) return;
       try {
         const learn = (): void => {
-          for (const changed of [parent, newParent]) this.cache.stale(this.cache.inode(changed));
+          for (const changed of [parent, newParent]) this.cache.directoryChanged(this.cache.inode(changed));
           this.cache.moved({ parent, name }, { parent: newParent, name: newName });
         };
         const call = (request: Request): void | Promise<void> =>
@@ -369,38 +381,66 @@ export class Kernel {
   }
 
   /** Every entry is held against the store. */
-  async readdir(ino: Ino, plus: boolean): Promise<{ name: string; ino: Ino; kind: number }[]> {
+  async readdir(ino: Ino, plus: boolean): Promise<readonly Listed[]> {
     const { vfs } = this.#options;
+    const inode = this.cache.inode(ino);
     return await this.#locks.with('shared', [ino], async () => {
       const from = this.#now();
-      const { fh } = await this.#ask(`opendir ${ino}`, [ino], (request) => vfs.opendir(request, ino, 0));
-      const entries: { name: string; ino: Ino; kind: number; entry: Entry | undefined }[] = [];
-      let offset = 0;
-      for (let isMore = true; isMore; ) {
-        const before = this.cache.before();
-        isMore = false;
-        const page: typeof entries = [];
-        await this.#ask(`readdir ${ino}${plus ? ' plus' : ''}`, [ino], (request) =>
-          vfs.readdir(request, ino, fh, offset, plus, (entry) => {
-            isMore = true;
-            offset = entry.nextOffset;
-            page.push({ name: textOf(entry.name), ino: entry.ino, kind: entry.kind, entry: entry.entry });
-            return true;
-          }),
-        );
-        for (const { name, entry } of page) {
-          if (entry === undefined || name === '.' || name === '..') continue;
-          this.#observer.attributes(this.name, `${this.name} (readdirplus)`, entry.attr, from);
-          this.#entered(nameKey(ino, name), entry, before);
-        }
-        entries.push(...page);
-      }
+      const opened = await this.#ask(`opendir ${ino}`, [ino], (request) => vfs.opendir(request, ino, 0));
+      const { fh, cacheDir, keepCache } = opened;
+      if (!keepCache) this.cache.dropPages(inode);
+      const cached = cacheDir ? await this.#cachedListing(inode) : undefined;
+      const { attr, pagesDropped } = inode;
+      const entries = cached ?? (await this.#list(ino, fh, plus, from));
+      if (cacheDir && cached === undefined && attr !== undefined && inode.pagesDropped === pagesDropped)
+        inode.listing = { entries, mtime: attr.mtime };
       await this.#ask(`releasedir ${ino}`, [ino], () => vfs.releasedir(ino, fh));
-      const named = entries.filter(({ name }) => name !== '.' && name !== '..');
-      for (const { name, ino: child } of named) this.#observer.named(this.name, ino, name, child, from);
-      this.#observer.listed(this.name, ino, new Set(named.map(({ name }) => name)), from);
-      return named.map(({ name, ino: child, kind }) => ({ name, ino: child, kind }));
+      return entries;
     });
+  }
+
+  /** fuse_readdir_cached: what was listed before, if the directory has not changed since. */
+  async #cachedListing(inode: CachedInode): Promise<readonly Listed[] | undefined> {
+    if (!this.cache.isFresh(inode)) await this.#askAttr(inode, undefined);
+    const { listing, attr, ino } = inode;
+    if (listing === undefined || attr === undefined) return undefined;
+    if (JSON.stringify(listing.mtime) !== JSON.stringify(attr.mtime)) return undefined;
+    this.#checkListing(`${this.name}'s kernel`, ino, listing.entries, this.#now());
+    return listing.entries;
+  }
+
+  #checkListing(who: string, ino: Ino, entries: readonly Listed[], from: Moment): void {
+    for (const { name, ino: child } of entries) this.#observer.named(who, ino, name, child, from);
+    this.#observer.listed(who, ino, new Set(entries.map(({ name }) => name)), from);
+  }
+
+  async #list(ino: Ino, fh: number, plus: boolean, from: Moment): Promise<readonly Listed[]> {
+    const { vfs } = this.#options;
+    const entries: Listed[] = [];
+    let offset = 0;
+    for (let isMore = true; isMore; ) {
+      const before = this.cache.before();
+      isMore = false;
+      const page: ReaddirEntry[] = [];
+      await this.#ask(`readdir ${ino}${plus ? ' plus' : ''}`, [ino], (request) =>
+        vfs.readdir(request, ino, fh, offset, plus, (entry) => {
+          isMore = true;
+          offset = entry.nextOffset;
+          page.push(entry);
+          return true;
+        }),
+      );
+      for (const { name, ino: child, kind, entry } of page) {
+        const text = textOf(name);
+        if (text === '.' || text === '..') continue;
+        entries.push({ name: text, ino: child, kind });
+        if (entry === undefined) continue;
+        this.#observer.attributes(this.name, `${this.name} (readdirplus)`, entry.attr, from);
+        this.#entered(nameKey(ino, text), entry, before);
+      }
+    }
+    this.#checkListing(this.name, ino, entries, from);
+    return entries;
   }
 
   // Attributes
@@ -463,7 +503,7 @@ export class Kernel {
         (request) => this.#options.vfs.create(request, parent, bytesOf(name), mode, flags),
         (made) => {
           this.#entered(nameKey(parent, name), made.entry, before);
-          this.cache.stale(this.cache.inode(parent));
+          this.cache.directoryChanged(this.cache.inode(parent));
           this.#opened(this.cache.inode(made.entry.attr.ino), made.open.fh);
         },
       );
@@ -489,7 +529,7 @@ export class Kernel {
     // What was written beside it may have been cut.
     if (isTruncating) this.#observer.discarded(this.name, ino);
     this.#opened(inode, fh);
-    if (!keepCache) this.cache.dropPages(inode);
+    if (!keepCache || isTruncating) this.cache.dropPages(inode);
     if (isTruncating) {
       inode.attrVersion = ++this.cache.attrVersion;
       if (inode.attr !== undefined) inode.attr = { ...inode.attr, size: 0 };
@@ -532,12 +572,19 @@ export class Kernel {
 
   async #readPages(inode: CachedInode, fh: number): Promise<Buffer> {
     const { pagesDropped } = inode;
-    const parts = await this.#ask(`read ${inode.ino}`, [inode.ino], (request) =>
+    const reading = this.#ask(`read ${inode.ino}`, [inode.ino], (request) =>
       this.#options.vfs.read(request, inode.ino, fh, 0, FILE_BYTES),
-    );
-    const data = Buffer.concat(Array.isArray(parts) ? parts : [parts]);
-    if (inode.pagesDropped === pagesDropped) inode.pages = data;
-    return data;
+    ).then((parts) => {
+      const data = Buffer.concat(Array.isArray(parts) ? parts : [parts]);
+      if (inode.pagesDropped === pagesDropped) inode.pages = data;
+      return data;
+    });
+    inode.reading.add(reading);
+    try {
+      return await reading;
+    } finally {
+      inode.reading.delete(reading);
+    }
   }
 
   async write(fh: number, slot: number, value: string): Promise<void> {
@@ -563,6 +610,8 @@ export class Kernel {
     if (inode.attr !== undefined) inode.attr = { ...inode.attr, size: Math.max(inode.attr.size, end) };
     this.cache.stale(inode);
     const { pages } = inode;
+    // What is being read may be from before: it does not stay.
+    if (pages === undefined) inode.pagesDropped++;
     if (pages === undefined) return;
     const grown = Buffer.alloc(Math.max(pages.length, end));
     pages.copy(grown);
@@ -618,6 +667,7 @@ export class Kernel {
       const { attr, pages, ino } = inode;
       if (attr === undefined || !this.cache.isFresh(inode)) continue;
       this.#observer.attributes(this.name, who, attr, now);
+      // Without a handle an open comes first, which may drop them.
       if (pages === undefined || !opened.has(inode)) continue;
       const content = pages.subarray(0, attr.size).toString('latin1');
       this.#observer.content(this.name, who, ino, content, now, this.#options.session);
