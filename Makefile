@@ -9,16 +9,17 @@ TESTS ?=
 # Of `make fuzz`: where it begins, and how many operations on the host's filesystem and on a mount are compared.
 SEED ?= 1
 OPS ?= 100000
-# Of `make sim`, which begins at SEED as well: how many clusters are simulated.
-SEEDS ?= 2000
 # Of `make torture`, which takes SEED too: how many histories; a bug to plant (test/torture/planted.ts); one kind
 # of fault for all of them (test/torture/faults.ts), or none.
 HISTORIES ?= 100
 PLANT ?=
 FAULT ?=
 
+# Of `make sim`, which begins at SEED as well: how many clusters are simulated.
+SEEDS ?= 2000
+
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz sim torture clean setup
+.PHONY: run test check build bench fuzz torture sim clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -45,12 +46,12 @@ fuzz: build
 	@LEASEFS_FUZZ_SEED=$(SEED) LEASEFS_FUZZ_OPERATIONS=$(OPS) TEST_TIMEOUT_SECONDS=86400 \
 	  node dist/test/run.js cluster/differential
 
-sim: build
-	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js
-
 torture: build
 	@exec node --enable-source-maps dist/test/torture/main.js --histories $(HISTORIES) --seed $(SEED) \
 	  $(if $(PLANT),--plant $(PLANT)) $(if $(FAULT),--fault $(FAULT))
+
+sim: build
+	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js
 
 # Removes what is built; data and packages stay.
 clean:
