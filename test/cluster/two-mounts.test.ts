@@ -7,7 +7,7 @@ import t from 'tap';
 import { Cluster, type ClusterMount } from './cluster.js';
 import { isInstalled, node, sh } from './on-mount.js';
 
-const TIMEOUT_MS = 200_000;
+const TIMEOUT_MS = 400_000;
 t.setTimeout(2 * TIMEOUT_MS);
 
 /**
