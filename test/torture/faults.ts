@@ -70,9 +70,16 @@ export function pickFault(prng: Prng, of: { mounts: number; chunks: number }, on
   throw new Error(`no such fault: ${only}`);
 }
 
+/** How long a server takes to start on a machine that does much else. */
+const RESTART_MS = 4_000;
+
 /** How long a history with this fault is to last. */
 export const lastMs = (fault: Fault | undefined): number =>
-  fault === undefined ? 0 : fault.kind === 'delay' ? 0 : fault.atMs + fault.forMs + 700;
+  fault === undefined
+    ? 0
+    : fault.kind === 'delay'
+      ? 0
+      : fault.atMs + fault.forMs + (fault.kind === 'kill-meta-alone' ? RESTART_MS : 700);
 
 const isAlone = (kind: FaultKind): boolean => kind.startsWith('freeze-link') || kind === 'kill-meta-alone';
 
