@@ -219,6 +219,11 @@ export class Leases {
     });
   }
 
+  /** Nothing is left of what a session had over earlier connections; what it was granted since stays. */
+  returnedAll(session: SessionId): void {
+    if (this.#resuming.has(session)) this.forget(session);
+  }
+
   /** Nothing is left of what a session had. */
   forget(session: SessionId): void {
     this.#resuming.delete(session);

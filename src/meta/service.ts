@@ -255,7 +255,7 @@ function leaseHandlers(
     returnLeases: async ({ leases: returned, all = false }) => {
       const session = sessions.live(connection);
       leases.returned(session, returned);
-      if (all) leases.forget(session.id);
+      if (all) leases.returnedAll(session.id);
       return {};
     },
   };

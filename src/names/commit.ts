@@ -44,7 +44,7 @@ interface WrittenFile {
  * another length or checksum than before, or an inode is no regular file; EFBIG beyond limits.fileBytes.
  */
 export function* commit(
-  _context: OperationContext,
+  { now }: OperationContext,
   args: ArgsOf<MetaMethods['commit']>,
 ): Operation<ReplyOf<MetaMethods['commit']>> {
   const chunks = yield* knownChunks(args.chunks);
@@ -60,7 +60,7 @@ export function* commit(
     }
     const file = placed(row.size, parts);
     for (const extent of file.extents) yield* checkExtent(extent, chunks);
-    const written = yield* writeFile(row, file, tally);
+    const written = yield* writeFile(now, row, file, tally);
     changes.push(...written.changes);
     attrs.push(attrOf(written.row));
   }
@@ -141,6 +141,7 @@ function* writableInode(ino: Ino): Reading<InodeRow | undefined> {
 }
 
 function* writeFile(
+  now: Timespec,
   before: InodeRow,
   file: WrittenFile,
   tally: ChunkTally,
@@ -148,18 +149,28 @@ function* writeFile(
   const old = before.allocated === 0 ? new Map<number, Extent>() : yield* touched(before.ino, file.extents);
   const list = new ExtentList([...old.values()]);
   for (const extent of file.extents) list.overwrite(extent);
-  const now = list.joined();
-  const changes: RowChange[] = differences(before.ino, old, now);
+  const extents = list.joined();
+  const changes: RowChange[] = differences(before.ino, old, extents);
   if (file.dropCapability) changes.push(...(yield* dropCapability(before)));
-  const mtime = file.mtime ?? before.mtime;
+  const mtime = timeOf(now, before, file);
   const row = changed(before, {
     size: file.size,
-    allocated: before.allocated + count(now, tally, 1) + count(old.values(), tally, -1),
+    allocated: before.allocated + count(extents, tally, 1) + count(old.values(), tally, -1),
     mode: file.clearPrivileges ? unprivilegedMode(before.mode) : before.mode,
     mtime,
     ctime: compareTimespec(mtime, before.ctime) > 0 ? mtime : before.ctime,
   });
   return { row, changes: [...changes, putInode(row)] };
+}
+
+/**
+ * The writer's time. Bytes that come behind what others have done to the file since they were written get the
+ * time at which they come: mtime does not go back to where some kernel has seen it, with other bytes.
+ */
+function timeOf(now: Timespec, before: InodeRow, { mtime, extents }: WrittenFile): Timespec {
+  if (mtime === undefined) return before.mtime;
+  const isBehind = extents.length > 0 && compareTimespec(mtime, before.mtime) < 0;
+  return isBehind && compareTimespec(mtime, now) < 0 ? now : mtime;
 }
 
 /** Counts bytes into the tally; returns their sum, times `sign`. */

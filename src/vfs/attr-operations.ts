@@ -29,7 +29,9 @@ export class AttrOperations {
   async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
     await this.#files.stateOf(request, fh);
     const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
-    return this.#mount.attrReply(this.#mount.learn(attr));
+    const known = this.#mount.learn(attr);
+    await this.#mount.pagesFollow(ino);
+    return this.#mount.attrReply(known);
   }
 
   async #existing<T>(op: string, call: () => Promise<T>): Promise<T> {
@@ -69,7 +71,9 @@ export class AttrOperations {
     const { pending } = state;
     this.#mount.fs.seen(attr);
     if (change.size !== undefined) pending.truncate(change.size);
-    if (change.size !== undefined || change.mtime !== undefined) pending.mtime = attr.mtime;
+    if (change.mtime !== undefined) pending.mtime = attr.mtime;
+    // Pending bytes that stay are seen by others later than the new size: their kernels go by the time.
+    else if (change.size !== undefined) pending.mtime = this.#mount.fs.now();
     if (change.mode !== undefined) pending.clearPrivileges = false;
     return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);
   }

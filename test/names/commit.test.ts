@@ -167,6 +167,17 @@ inWorld('several entries for one file act one after the other', (t, world) => {
   ]);
 });
 
+inWorld('bytes that come behind a later change do not take mtime back', (t, world) => {
+  const file = world.file(root, 'f');
+  const chunk = world.newChunk();
+  const { sec } = world.context.now;
+  const changed = { sec: sec - 10, nsec: 0 };
+  commit(world, [[chunk, 20]], [fileOf(file, [extent(0, 10, chunk, 0)], { mtime: changed })]);
+  const mtime = { sec: sec - 20, nsec: 0 };
+  const [late] = commit(world, [], [fileOf(file, [extent(5, 10, chunk, 10)], { mtime })]).attrs;
+  t.same(late?.mtime, world.context.now);
+});
+
 inWorld('minSize grows a file, times are the writer’s, ctime does not go back', (t, world) => {
   const file = world.file(root, 'f');
   const before = world.attr(file);

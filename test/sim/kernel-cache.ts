@@ -5,6 +5,7 @@
  * **Source:** fs/fuse/dir.c (fuse_dentry_revalidate, fuse_entry_unlinked, fuse_rename_common), inode.c
  * (fuse_iget, fuse_change_attributes, fuse_reverse_inval_inode), file.c of Linux 6.18.
  */
+import type { Timespec } from '../../src/base/clock.js';
 import type { Attr } from '../../src/proto/attr.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import { nameKey } from './history.js';
@@ -13,6 +14,12 @@ export interface Dentry {
   readonly ino: Ino;
   readonly epoch: number;
   untilMs: number;
+}
+
+export interface Listed {
+  readonly name: string;
+  readonly ino: Ino;
+  readonly kind: number;
 }
 
 export interface CachedInode {
@@ -25,8 +32,12 @@ export interface CachedInode {
   /** The attrVersion that the newest attributes brought. */
   learnedAt: number;
   pages: Buffer | undefined;
-  /** Rises when pages are dropped: a read under way brings none then. */
+  /** READs under way: their pages are locked, and whoever drops pages waits for them. */
+  readonly reading: Set<Promise<unknown>>;
+  /** Rises when pages are dropped: a listing under way brings none then. */
   pagesDropped: number;
+  /** A directory's entries, as they were read when its time of change was this. */
+  listing: { readonly entries: readonly Listed[]; readonly mtime: Timespec } | undefined;
   lookups: number;
   /** Requests and handles that need it. */
   pins: number;
@@ -60,7 +71,9 @@ export class KernelCache {
       attrVersion: 0,
       learnedAt: 0,
       pages: undefined,
+      reading: new Set(),
       pagesDropped: 0,
+      listing: undefined,
       lookups: 0,
       pins: 0,
     };
@@ -100,6 +113,14 @@ export class KernelCache {
 
   dropPages(inode: CachedInode): void {
     inode.pages = undefined;
+    inode.listing = undefined;
+    inode.pagesDropped++;
+  }
+
+  /** fuse_dir_changed: by this kernel itself. */
+  directoryChanged(inode: CachedInode): void {
+    this.stale(inode);
+    inode.listing = undefined;
     inode.pagesDropped++;
   }
 

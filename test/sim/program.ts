@@ -6,7 +6,8 @@ import type { Prng } from '../../src/base/prng.js';
 import { FsError } from '../../src/proto/errno.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import { nameKey, SLOT_BYTES } from './history.js';
-import { isErrno, type Kernel } from './kernel.js';
+import type { Kernel } from './kernel.js';
+import { isErrno } from './kernel-base.js';
 import type { Scheduler } from './scheduler.js';
 
 const O_RDWR = 2;

@@ -93,7 +93,7 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   const thinkMs = prng.pick([2, 20, 150]);
   const faults = prng.next() < 0.2 ? 0 : prng.int(1, 4);
   // About as many operations whatever the pace.
-  const withinMs = Math.max(thinkMs * 150, faults === 0 ? 0 : 15_000);
+  const withinMs = Math.max(thinkMs * 120, faults === 0 ? 0 : 15_000);
   let isOver = false;
   let value = 0;
   const programs = cluster.mounts.flatMap(({ kernel }) => {
@@ -105,7 +105,7 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
           kernel,
           scheduler,
           prng,
-          thinkMs: Math.max(thinkMs, withinMs / 400),
+          thinkMs: Math.max(thinkMs, withinMs / 300),
           busy,
           value: () => `v${++value}`,
         }),
