@@ -73,6 +73,13 @@ const LEGAL: Record<string, History> = {
     [0, [17, 20], close(0), ok],
     [1, [21, 22], read(1), told('one')],
   ]),
+  'a name that its own mount still shows while it is being removed, after another mount has seen it gone':
+    history([
+      made,
+      [0, [20, 50], unlink('d/a'), ok],
+      [1, [30, 31], readdir('d'), told([])],
+      [9, [32, 33], stat('d/a'), told([7, 1, 0])],
+    ]),
   'two renames of one file by two mounts, of which the kernel of one finds the other done': history([
     made,
     [0, [20, 40], rename('d/a', 'd/b'), ok],
@@ -118,6 +125,17 @@ const ILLEGAL: Record<string, History> = {
     made,
     [0, [20, 30], unlink('d/a'), ok],
     [1, [31, 40], stat('d/a'), told([7, 1, 0])],
+  ]),
+  'a name that a third mount still shows after another has seen it gone': history([
+    made,
+    [0, [20, 50], unlink('d/a'), ok],
+    [1, [30, 31], readdir('d'), told([])],
+    [2, [32, 33], stat('d/a'), told([7, 1, 0])],
+  ]),
+  'a name that its own mount shows after it was removed': history([
+    made,
+    [0, [20, 50], unlink('d/a'), ok],
+    [9, [51, 52], stat('d/a'), told([7, 1, 0])],
   ]),
   'a name is not seen after it was made': history([made, [1, [11, 12], stat('d/a'), fails('ENOENT')]]),
   'a listing shows what was not there yet': history([made, [1, [20, 21], readdir('d'), told(['a', 'b'])]]),

@@ -95,8 +95,7 @@ class Search {
 
   /** Whether there is a way from `situation`, before event `index`, to the end. */
   isLegalFrom(index: number, situation: Situation): boolean {
-    let { progress } = situation;
-    const { state } = situation;
+    let { state, progress } = situation;
     for (let at = index; ; at++) {
       const event = this.#events[at];
       if (event === undefined) return true;
@@ -107,6 +106,7 @@ class Search {
         const rest = new Map(progress);
         rest.delete(op.id);
         progress = rest;
+        state = state.returned(op.id);
       } else return this.#canReturn(at, op, at === index ? situation : { state, progress, ...NOBODY_LOOKED });
     }
   }
@@ -139,8 +139,10 @@ class Search {
       const sofar = progress.get(id);
       if (op === undefined || sofar === undefined || sofar === 'done') continue;
       for (const move of movesOf(state, op, sofar)) {
-        const next = { state: move.state, progress: new Map(progress).set(id, move.progress) };
-        if (move.state !== state) yield { ...next, ...NOBODY_LOOKED };
+        const isChange = move.state !== state;
+        const after = isChange ? move.state.changedBy(id, op.mount, state) : state;
+        const next = { state: after, progress: new Map(progress).set(id, move.progress) };
+        if (isChange) yield { ...next, ...NOBODY_LOOKED };
         else if (id >= situation.looked) {
           const othersLooked = situation.othersLooked || op !== wanted;
           const isReturning = op === wanted && move.progress === 'done';

@@ -8,6 +8,7 @@ import type { Harm } from './history.js';
 export type FaultKind =
   | 'delay'
   | 'kill-meta'
+  | 'kill-meta-alone'
   | 'kill-chunk'
   | 'kill-mount'
   | 'stop-meta'
@@ -42,6 +43,8 @@ const KINDS: readonly (readonly [kind: FaultKind, weight: number, minMs: number,
   ['delay', 10, 1, 30],
   ['cut', 6, 0, 0],
   ['kill-meta', 5, 0, 400],
+  // One mount finds it again later than the others.
+  ['kill-meta-alone', 3, 500, 2_500],
   ['kill-mount', 5, 0, 300],
   ['kill-chunk', 3, 0, 300],
   ['stop-mount', 5, 100, 1_500],
@@ -61,14 +64,28 @@ export function pickFault(prng: Prng, of: { mounts: number; chunks: number }, on
     left -= weight;
     if (left >= 0) continue;
     const index = prng.int(0, (kind.endsWith('chunk') ? of.chunks : of.mounts) - 1);
-    return { kind, index, atMs: prng.int(20, 250), forMs: prng.int(minMs, maxMs) };
+    const atMs = isAlone(kind) ? prng.int(500, 800) : prng.int(20, 250);
+    return { kind, index, atMs, forMs: prng.int(minMs, maxMs) };
   }
   throw new Error(`no such fault: ${only}`);
 }
 
+/** How long a server takes to start on a machine that does much else. */
+const RESTART_MS = 4_000;
+
 /** How long a history with this fault is to last. */
 export const lastMs = (fault: Fault | undefined): number =>
-  fault === undefined ? 0 : fault.kind === 'delay' ? 0 : fault.atMs + fault.forMs + 700;
+  fault === undefined
+    ? 0
+    : fault.kind === 'delay'
+      ? 0
+      : fault.atMs + fault.forMs + (fault.kind === 'kill-meta-alone' ? RESTART_MS : 700);
+
+const isAlone = (kind: FaultKind): boolean => kind.startsWith('freeze-link') || kind === 'kill-meta-alone';
+
+/** The mount that has to do without the metadata server for a while. */
+export const isolated = (fault: Fault | undefined): number | undefined =>
+  fault !== undefined && isAlone(fault.kind) ? fault.index : undefined;
 
 /** Carries a fault out; resolves, when it is over, to what it did harm to. */
 export async function inflict(fault: Fault, targets: Targets): Promise<Harm[]> {
@@ -82,7 +99,13 @@ export async function inflict(fault: Fault, targets: Targets): Promise<Harm[]> {
   await sleep(atMs);
   const harms: Harm[] = kind === 'kill-mount' ? [{ mount: index, atNs: nowNs() }] : [];
   if (kind === 'cut') proxy?.cut();
-  else if (kind.startsWith('freeze-link')) {
+  else if (kind === 'kill-meta-alone') {
+    proxy?.freeze();
+    await target?.kill();
+    await target?.start();
+    await sleep(forMs);
+    proxy?.thaw();
+  } else if (kind.startsWith('freeze-link')) {
     proxy?.freeze();
     await sleep(forMs);
     proxy?.thaw();

@@ -4,6 +4,9 @@
  *
  * Data is as the README's Guarantees have it: what a program wrote is seen by its own mount at once and by the
  * others once it is committed, which it is when `close` or `fsync` has returned, at the latest.
+ *
+ * A change of names or attributes is promised to be seen everywhere once its call has returned. Before that the
+ * mount that makes it may be the last to show it: its own change takes nothing back from its kernel.
  */
 
 export type InodeId = number;
@@ -28,12 +31,21 @@ interface Inode {
   readonly number: number | undefined;
 }
 
+/** What a mount may still show of a change of its own that is under way. */
+interface Late {
+  readonly mount: number;
+  /** How it was before. */
+  readonly before: State;
+  readonly paths: ReadonlySet<string>;
+  readonly inodes: ReadonlySet<InodeId>;
+}
+
 const EMPTY: Inode = { content: '', pending: new Map(), number: undefined };
 
 export class State {
   /** Directories without files. */
   static empty(): State {
-    return new State(new Map(), new Map(), new Map());
+    return new State(new Map(), new Map(), new Map(), new Map());
   }
 
   /** Paths of files, in fixed directories. */
@@ -41,16 +53,20 @@ export class State {
   readonly #inodes: ReadonlyMap<InodeId, Inode>;
   /** By client and fd. */
   readonly #open: ReadonlyMap<string, InodeId>;
+  /** By the op that makes the change. */
+  readonly #late: ReadonlyMap<number, Late>;
   #key: string | undefined;
 
   private constructor(
     names: ReadonlyMap<string, InodeId>,
     inodes: ReadonlyMap<InodeId, Inode>,
     open: ReadonlyMap<string, InodeId>,
+    late: ReadonlyMap<number, Late>,
   ) {
     this.names = names;
     this.#inodes = inodes;
     this.#open = open;
+    this.#late = late;
   }
 
   /** The same for states that cannot be told apart, and for no others. */
@@ -59,8 +75,57 @@ export class State {
     const names = sorted(this.names).map(([path, id]) => `${path}=${id}`);
     const open = sorted(this.#open).map(([owner, id]) => `fd ${owner}=${id}`);
     const inodes = sorted(this.#inodes).map(([id, inode]) => `${id}:${textOf(inode)}`);
-    this.#key = `${names.join(' ')} | ${open.join(' ')} | ${inodes.join(' ')}`;
+    const late = sorted(this.#late).map(([op, { before, paths, inodes }]) => {
+      const were = [...paths].map((path) => `${path}=${before.names.get(path)}`);
+      return `late ${op} ${were.join(' ')} ${[...inodes].map((id) => before.#shown(id)).join(' ')}`;
+    });
+    this.#key = `${names.join(' ')} | ${open.join(' ')} | ${inodes.join(' ')} | ${late.join(' ')}`;
     return this.#key;
+  }
+
+  #shown(id: InodeId): string {
+    const inode = this.#inodes.get(id);
+    return inode === undefined ? '' : `${id}:${this.links(id)} ${textOf(inode)}`;
+  }
+
+  // What is late
+
+  /** `op`, on `mount`, has changed `before` to this. Its mount is told when the op returns, at the latest. */
+  changedBy(op: number, mount: number, before: State): State {
+    const paths = new Set(
+      [...before.names.keys(), ...this.names.keys()].filter(
+        (path) => before.names.get(path) !== this.names.get(path),
+      ),
+    );
+    const touched = [...paths].flatMap((path) => before.names.get(path) ?? []);
+    const cut = [...before.#inodes.keys()].filter(
+      (id) => before.#inodes.get(id)?.content !== this.#inodes.get(id)?.content,
+    );
+    const inodes = new Set([...touched, ...cut, ...[...paths].flatMap((path) => this.names.get(path) ?? [])]);
+    if (paths.size === 0 && inodes.size === 0) return this;
+    const late = with_(this.#late, op, { mount, before, paths, inodes });
+    return new State(this.names, this.#inodes, this.#open, late);
+  }
+
+  returned(op: number): State {
+    if (!this.#late.has(op)) return this;
+    return new State(this.names, this.#inodes, this.#open, without(this.#late, op));
+  }
+
+  /** What a program on `mount` may find at a path. */
+  found(path: string, mount: number): Set<InodeId | undefined> {
+    const all = new Set([this.inodeAt(path)]);
+    for (const late of this.#late.values())
+      if (late.mount === mount && late.paths.has(path)) all.add(late.before.inodeAt(path));
+    return all;
+  }
+
+  /** As what a program on `mount` may see an inode: as it is, first. */
+  views(id: InodeId, mount: number): State[] {
+    const late = [...this.#late.values()].filter(
+      (late) => late.mount === mount && late.inodes.has(id) && late.before.#inodes.has(id),
+    );
+    return [this, ...late.map(({ before }) => before)];
   }
 
   inodeAt(path: string): InodeId | undefined {
@@ -118,23 +183,23 @@ export class State {
   // Changes
 
   named(path: string, id: InodeId): State {
-    return new State(with_(this.names, path, id), this.#inodes, this.#open);
+    return new State(with_(this.names, path, id), this.#inodes, this.#open, this.#late);
   }
 
   unnamed(path: string): State {
-    return new State(without(this.names, path), this.#inodes, this.#open);
+    return new State(without(this.names, path), this.#inodes, this.#open, this.#late);
   }
 
   created(path: string, id: InodeId): State {
-    return new State(with_(this.names, path, id), with_(this.#inodes, id, EMPTY), this.#open);
+    return new State(with_(this.names, path, id), with_(this.#inodes, id, EMPTY), this.#open, this.#late);
   }
 
   opened(owner: string, id: InodeId): State {
-    return new State(this.names, this.#inodes, with_(this.#open, owner, id));
+    return new State(this.names, this.#inodes, with_(this.#open, owner, id), this.#late);
   }
 
   closed(owner: string): State {
-    return new State(this.names, this.#inodes, without(this.#open, owner));
+    return new State(this.names, this.#inodes, without(this.#open, owner), this.#late);
   }
 
   numbered(id: InodeId, number: number): State {
@@ -142,7 +207,7 @@ export class State {
   }
 
   #changed(id: InodeId, inode: Inode): State {
-    return new State(this.names, with_(this.#inodes, id, inode), this.#open);
+    return new State(this.names, with_(this.#inodes, id, inode), this.#open, this.#late);
   }
 
   #withPending(id: InodeId, mount: number, content: string, queue: readonly Pending[]): State {

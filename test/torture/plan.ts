@@ -74,26 +74,45 @@ function pickStep(prng: Prng, mix: Mix, path: () => string): Step {
   throw new Error('the weights are wrong');
 }
 
-/** A plan for each of `clients`, of `steps` each; `lastMs`: about how long they are to take, if it matters. */
-export function planOf(
-  prng: Prng,
-  options: { clients: number; steps: number; lastMs: number },
-): PlannedStep[][] {
+export interface PlanOptions {
+  readonly clients: number;
+  /** Of each client. */
+  readonly steps: number;
+  /** About how long they are to take, if it matters. */
+  readonly lastMs: number;
+  /** Clients that make a file and then look at it only, so that they may do without any server. */
+  readonly lookers: readonly number[];
+  /** With lookers, the others begin after this. */
+  readonly quietMs: number;
+}
+
+const LOOKS_AT_ONCE = 5;
+
+/** A plan for each client. */
+export function planOf(prng: Prng, options: PlanOptions): PlannedStep[][] {
+  const { clients, steps, lookers } = options;
   const how = prng.pick(['flock', 'fcntl'] as const);
   const mix = pickMix(prng, how);
   const paths = DIRECTORIES.flatMap((directory) => NAMES.map((name) => `${directory}/${name}`));
-  const some = paths.filter(() => prng.next() < 0.7);
-  const names = some.length < 2 ? paths : some;
+  const isLookedAt = lookers.length > 0;
+  const some = paths.filter(() => prng.next() < (isLookedAt ? 0.3 : 0.7));
+  const names = some.length < 2 ? paths.slice(0, isLookedAt ? 2 : paths.length) : some;
   const path = (): string => prng.pick(names);
-  const longestPauseMs = (2 * options.lastMs) / options.steps;
-  return Array.from({ length: options.clients }, () => {
+  const shown = path();
+  const longestPauseMs = (2 * options.lastMs) / steps;
+  return Array.from({ length: clients }, (_, client) => {
+    const isLooking = lookers.includes(client);
     let again: Step | undefined;
-    return Array.from({ length: options.steps }, () => {
+    return Array.from({ length: steps }, (_, index) => {
+      const pauseMs = prng.next() * (longestPauseMs > 0 ? longestPauseMs : prng.pick([0, 0, 1, 5]));
+      if (isLooking) {
+        const step: Step = { do: index === 0 ? 'make' : 'stat', path: shown };
+        return { step, pauseMs: index < LOOKS_AT_ONCE ? 0 : pauseMs };
+      }
       const step = again !== undefined && prng.next() < 0.4 ? again : pickStep(prng, mix, path);
       // What has been looked at is looked at again: it may be remembered by then.
       again = step.do === 'stat' || step.do === 'read' ? step : undefined;
-      const pauseMs = prng.next() * (longestPauseMs > 0 ? longestPauseMs : prng.pick([0, 0, 1, 5]));
-      return { step, pauseMs };
+      return { step, pauseMs: isLookedAt && index === 0 ? options.quietMs : pauseMs };
     });
   });
 }

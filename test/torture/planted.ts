@@ -46,7 +46,7 @@ export const PLANTS = {
     file: 'meta/leases.js',
     replace: 'return this.#unknown.size > (this.#unknown.has(session) ? 1 : 0);',
     by: 'return false;',
-    fault: 'kill-meta',
+    fault: 'kill-meta-alone',
   },
   /** A mount that hears nothing of the server trusts its leases all the same. */
   'trust-for-ever': {

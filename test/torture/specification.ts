@@ -56,9 +56,11 @@ export function movesOf(state: State, op: Op, progress: Progress): Move[] {
     case 'link':
       return link(state, op, system, progress);
     case 'unlink':
-      return state.inodeAt(system.path) === undefined
-        ? failed(op, state, 'ENOENT')
-        : done(op, state.unnamed(system.path));
+      return onFound(state, op, system.path, (id) =>
+        id === undefined || state.inodeAt(system.path) === undefined
+          ? failed(op, state, 'ENOENT')
+          : done(op, state.unnamed(system.path)),
+      );
     case 'stat':
       return stat(state, op, system.path, progress);
     case 'readdir': {
@@ -97,10 +99,17 @@ function withFile(state: State, op: Op, fd: number, body: (id: InodeId) => Move[
   return id === undefined ? [] : body(id);
 }
 
+/** For each inode that the kernel may find at a path. */
+function onFound(state: State, op: Op, path: string, body: (found: InodeId | undefined) => Move[]): Move[] {
+  return [...state.found(path, op.mount)].flatMap(body);
+}
+
 /** `open` with O_CREAT and O_EXCL. */
 function createExclusive(state: State, op: Op, { path, fd }: { path: string; fd: number }): Move[] {
-  if (state.inodeAt(path) !== undefined) return failed(op, state, 'EEXIST');
-  return done(op, state.created(path, op.id).opened(ownerOf(op, fd), op.id));
+  return onFound(state, op, path, (found) => {
+    if (found !== undefined || state.inodeAt(path) !== undefined) return failed(op, state, 'EEXIST');
+    return done(op, state.created(path, op.id).opened(ownerOf(op, fd), op.id));
+  });
 }
 
 type Open = SystemCall & { call: 'open' };
@@ -138,9 +147,9 @@ function onInode(
 ): Move[] {
   const [word, id, tries] = typeof progress === 'string' ? ['again', -1, 0] : progress;
   if (word === 'again') {
-    const found = state.inodeAt(path);
-    if (found === undefined) return failed(op, state, 'ENOENT');
-    return [{ state, progress: ['found', found, tries ?? 0] }];
+    return onFound(state, op, path, (found) =>
+      found === undefined ? failed(op, state, 'ENOENT') : [{ state, progress: ['found', found, tries ?? 0] }],
+    );
   }
   if (typeof id !== 'number' || typeof tries !== 'number') throw new Error('no inode was found');
   const moves = body(id);
@@ -173,12 +182,14 @@ function append(
  * and the size stays when something else has told it since).
  */
 function read(state: State, op: Op, id: InodeId, progress: Progress): Move[] {
-  const content = state.content(id, op.mount);
   const size = typeof progress === 'string' ? undefined : progress[1];
-  if (typeof size !== 'number')
-    return [...done(op, state, content), { state, progress: ['size', content.length] }];
-  const padded = content.length < size ? done(op, state, content.padEnd(size, '\0')) : [];
-  return [...done(op, state, content.slice(0, size)), ...padded];
+  return state.views(id, op.mount).flatMap((view) => {
+    const content = view.content(id, op.mount);
+    if (typeof size !== 'number')
+      return [...done(op, state, content), { state, progress: ['size', content.length] }];
+    const padded = content.length < size ? done(op, state, content.padEnd(size, '\0')) : [];
+    return [...done(op, state, content.slice(0, size)), ...padded];
+  });
 }
 
 function rename(
@@ -188,14 +199,16 @@ function rename(
   progress: Progress,
 ): Move[] {
   if (typeof progress === 'string') {
-    const source = state.inodeAt(path);
-    if (source === undefined) return failed(op, state, 'ENOENT');
-    return [{ state, progress: ['source', source] }];
+    return onFound(state, op, path, (source) =>
+      source === undefined ? failed(op, state, 'ENOENT') : [{ state, progress: ['source', source] }],
+    );
   }
   const [word, source] = progress;
   // vfs_rename() does nothing when both names are found to be of one inode.
   if (word === 'source')
-    return state.inodeAt(to) === source ? done(op, state) : [{ state, progress: ['both', 0] }];
+    return onFound(state, op, to, (target) =>
+      target === source ? done(op, state) : [{ state, progress: ['both', 0] }],
+    );
   const moved = state.inodeAt(path);
   if (moved === undefined) return failed(op, state, 'ENOENT');
   return done(op, state.inodeAt(to) === moved ? state : state.unnamed(path).named(to, moved));
@@ -203,18 +216,18 @@ function rename(
 
 function link(state: State, op: Op, { path, to }: { path: string; to: string }, progress: Progress): Move[] {
   if (typeof progress === 'string') {
-    const source = state.inodeAt(path);
-    if (source === undefined) return failed(op, state, 'ENOENT');
-    return [{ state, progress: ['source', source] }];
+    return onFound(state, op, path, (source) =>
+      source === undefined ? failed(op, state, 'ENOENT') : [{ state, progress: ['source', source] }],
+    );
   }
   const source = progress[1];
   if (typeof source !== 'number') throw new Error('no inode was found');
   const moves: Move[] = [];
-  if (state.inodeAt(to) !== undefined) moves.push(...failed(op, state, 'EEXIST'));
+  if ([...state.found(to, op.mount)].some((found) => found !== undefined))
+    moves.push(...failed(op, state, 'EEXIST'));
   if (state.links(source) === 0) moves.push(...failed(op, state, 'ENOENT'));
-  return moves.length > 0 || state.inodeAt(to) !== undefined || state.links(source) === 0
-    ? moves
-    : done(op, state.named(to, source));
+  else if (state.inodeAt(to) === undefined) moves.push(...done(op, state.named(to, source)));
+  return moves;
 }
 
 function stat(state: State, op: Op, path: string, progress: Progress): Move[] {
@@ -226,7 +239,9 @@ function attributes(state: State, op: Op, id: InodeId): Move[] {
   const told = op.answer !== undefined && 'value' in op.answer ? op.answer.value : undefined;
   const number = Array.isArray(told) && typeof told[0] === 'number' ? told[0] : -1;
   const known = state.numberOf(id);
-  const value = [known ?? number, state.links(id), state.content(id, op.mount).length];
-  if (op.answer === undefined || known !== undefined) return done(op, state, value);
-  return state.isNumberTaken(number) ? [] : done(op, state.numbered(id, number), value);
+  return state.views(id, op.mount).flatMap((view) => {
+    const value = [known ?? number, view.links(id), view.content(id, op.mount).length];
+    if (op.answer === undefined || known !== undefined) return done(op, state, value);
+    return state.isNumberTaken(number) ? [] : done(op, state.numbered(id, number), value);
+  });
 }

@@ -3,13 +3,13 @@ import t from 'tap';
 import { reportAnomaly } from './report.js';
 import { isAnomaly, Torture } from './torture.js';
 
-t.setTimeout(120_000);
+t.setTimeout(400_000);
 
 const HISTORIES = 4;
 const SMALL = { seed: 1, mounts: 2, clients: 3, chunkServers: 2, faultRatio: 0 };
 const PLANTED_HISTORIES = 40;
 
-t.test('programs on two mounts see one filesystem', { timeout: 60_000 }, async (t) => {
+t.test('programs on two mounts see one filesystem', { timeout: 200_000 }, async (t) => {
   const torture = await Torture.start(t, SMALL);
   for (let number = 0; number < HISTORIES; number++) {
     const tortured = await torture.next();
@@ -18,7 +18,7 @@ t.test('programs on two mounts see one filesystem', { timeout: 60_000 }, async (
   }
 });
 
-t.test('a kernel that is not told to forget is found out', { timeout: 60_000 }, async (t) => {
+t.test('a kernel that is not told to forget is found out', { timeout: 200_000 }, async (t) => {
   const plant = 'skip-invalidation';
   const torture = await Torture.start(t, { ...SMALL, plant });
   let found = 0;

@@ -9,7 +9,16 @@ import { ScratchDirectory } from '../cluster/scratch-directory.js';
 import { BadLink } from './bad-link.js';
 import { check, checkCounts, unexpectedErrors, type Verdict } from './checker.js';
 import { ClientProcess } from './client-process.js';
-import { endFaults, type Fault, type FaultKind, inflict, lastMs, pickFault, type Targets } from './faults.js';
+import {
+  endFaults,
+  type Fault,
+  type FaultKind,
+  inflict,
+  isolated,
+  lastMs,
+  pickFault,
+  type Targets,
+} from './faults.js';
 import { type Harm, type History, historyOf, readLog } from './history.js';
 import { planOf } from './plan.js';
 import { type PlantName, plant } from './planted.js';
@@ -101,7 +110,11 @@ export class Torture {
       ? pickFault(prng, { mounts, chunks: this.#targets.chunks.length }, this.#options.fault)
       : undefined;
     const steps = Math.round(STEPS / clients / (isFaulty ? 1.5 : 1));
-    const plans = planOf(prng, { clients, steps, lastMs: lastMs(fault) });
+    const alone = isolated(fault);
+    const lookers = this.#clients.flatMap((client, index) =>
+      client.mount === alone && prng.next() < 0.8 ? [index] : [],
+    );
+    const plans = planOf(prng, { clients, steps, lastMs: lastMs(fault), lookers, quietMs: fault?.atMs ?? 0 });
     const name = `h${seed}`;
     const first = prng.pick(this.#clients);
     await first.ask({ do: 'set up', directory: this.#directory(first, name) }, SET_UP_MS);
