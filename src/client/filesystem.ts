@@ -11,9 +11,10 @@ import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { ChunkId, SessionId } from '../proto/ids.js';
+import { FsError } from '../proto/errno.js';
+import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import type { MetaMethods } from '../proto/meta-methods.js';
+import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { connectWebSocket } from '../rpc/websocket.js';
 import { AbandonedChunks } from './abandoned-chunks.js';
@@ -132,8 +133,11 @@ export class Filesystem {
     if (known !== undefined) return Promise.resolve(known);
     const { onLate } = options;
     const { moment } = this.leases;
+    const isChange = metaMethods[method].kind === 'mutation';
+    let around: readonly Ino[] = [];
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
       this.leases.learn(method, args, reply, moment);
+      this.#holder.forgetInKernel(around);
       onLate?.(reply);
     };
     return this.#link.call(method, args, { ...options, onLate: late }).then(
@@ -142,6 +146,10 @@ export class Filesystem {
         return reply;
       },
       (error: unknown) => {
+        if (isChange && isUncertain(error)) {
+          around = this.leases.around(args);
+          this.#holder.forgetInKernel(around);
+        }
         this.leases.learnFailure(method, args, error, moment);
         throw error;
       },
@@ -164,6 +172,10 @@ export class Filesystem {
     this.#links.close();
   }
 }
+
+/** Whether what was asked for may have been done, or may be done yet. */
+const isUncertain = (error: unknown): boolean =>
+  !(error instanceof FsError) || ['EINTR', 'ETIMEDOUT', 'EIO'].includes(error.code);
 
 /**
  * Connects to the filesystem at `metaUrl`. **Errors:** FsError EIO or ETIMEDOUT when there is no session

@@ -108,6 +108,19 @@ export class LeaseCache {
     return child === undefined && leased?.isComplete === true ? null : child;
   }
 
+  /** The inodes that a change may show on, as far as they are known: those of its arguments and of their names. */
+  around(args: object): Ino[] {
+    const { ino, parent, name, newParent, newName, from, to } = args as Partial<Record<string, unknown>>;
+    const inodes = [ino, parent, newParent, from, to];
+    for (const [directory, entry] of [
+      [parent, name],
+      [newParent, newName],
+    ])
+      if (typeof directory === 'number' && entry instanceof Uint8Array)
+        inodes.push(this.known(directory as Ino, entry));
+    return inodes.flatMap((each) => (typeof each === 'number' ? [each as Ino] : []));
+  }
+
   // Learning
 
   /** For `learn`: to be asked for when a call begins. */

@@ -6,6 +6,7 @@
  * recall waits for what an earlier connection has left behind.
  */
 import { makeLog } from '../base/log.js';
+import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { DroppedLease, HeldLease, LeaseCache } from './lease-cache.js';
 
@@ -54,6 +55,12 @@ export class LeaseHolder {
   async giveBack(leases: readonly DroppedLease[]): Promise<void> {
     const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
     await this.#giveUp(leases, this.#returns.connection(), { leases: returned });
+  }
+
+  /** A change of this mount whose outcome nobody waits for shows on these, or may do so. Never fails. */
+  forgetInKernel(inodes: readonly Ino[]): void {
+    const leases = inodes.map((ino) => ({ ino, epoch: 0, keepsPages: false }));
+    this.dependents?.forget(leases).catch(notForgotten);
   }
 
   /** There is going to be a new connection, over which none of them is in force. Never fails. */

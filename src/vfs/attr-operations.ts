@@ -29,7 +29,9 @@ export class AttrOperations {
   async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
     await this.#files.stateOf(request, fh);
     const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
-    return this.#mount.attrReply(this.#mount.learn(attr));
+    const known = this.#mount.learn(attr);
+    await this.#mount.pagesFollow(ino);
+    return this.#mount.attrReply(known);
   }
 
   async #existing<T>(op: string, call: () => Promise<T>): Promise<T> {

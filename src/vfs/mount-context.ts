@@ -146,6 +146,18 @@ export class MountContext {
     );
   }
 
+  /** Before the kernel learns attributes: pages that it could not tell to be old by them are dropped. Never fails. */
+  async pagesFollow(ino: Ino): Promise<void> {
+    const [notifier, state] = [this.#notifier, this.files.get(ino)];
+    if (notifier === undefined || state?.hasStalePages !== true) return;
+    state.hasStalePages = false;
+    await withinRecall(notifier.invalidateInode(ino, 0, 0), (ms, fire) =>
+      this.fs.clock.after(ms, fire),
+    ).catch((error: unknown) =>
+      log.warn('the kernel cannot be made to forget pages', { ino, error: String(error) }),
+    );
+  }
+
   /** A READ that was answered meanwhile may have brought back what is old by now: until there was none. */
   async #dropPages(ino: Ino): Promise<void> {
     const notifier = this.#notifier;

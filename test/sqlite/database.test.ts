@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { InvariantError } from '../../src/base/assert.js';
 import { FsError } from '../../src/proto/errno.js';
 import { type Database, type DatabaseOptions, openDatabase } from '../../src/sqlite/database.js';
@@ -159,6 +159,18 @@ t.test('a database that is open is refused to others, in this process and from a
   t.equal(count(db), 1);
 });
 
+/** Runs a script in a process of its own, to whose end by SIGKILL it leads; says how it ended otherwise. */
+function killed(t: Test, script: string): void {
+  const { signal, status, error, stderr } = spawnSync(
+    process.execPath,
+    ['--input-type=module', '-e', script],
+    {
+      encoding: 'utf8',
+    },
+  );
+  t.equal(signal, 'SIGKILL', `status ${status}, ${error ?? 'started'}: ${stderr}`);
+}
+
 t.test('a killed process loses no committed transaction', async (t) => {
   const path = join(t.testdir(), 'a.db');
   open(path).close();
@@ -171,8 +183,7 @@ t.test('a killed process loses no committed transaction', async (t) => {
     db.transaction(() => db.run('INSERT INTO item(id) VALUES (101)'));
     db.setDurable(false);
     process.kill(process.pid, 'SIGKILL');`;
-  const killed = spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
-  t.equal(killed.signal, 'SIGKILL', killed.stderr);
+  killed(t, script);
   t.ok(existsSync(`${path}-wal`));
   t.throws(() => open(path, { applicationId: 5 }), /another program/);
   const db = open(path);
@@ -189,7 +200,7 @@ t.test('a newer version that is only in the WAL is noticed', async (t) => {
       create: false, migrate: () => {} });
     db.exec('PRAGMA user_version = 9');
     process.kill(process.pid, 'SIGKILL');`;
-  t.equal(spawnSync(process.execPath, ['--input-type=module', '-e', script]).signal, 'SIGKILL');
+  killed(t, script);
   const before = readFileSync(path);
   t.throws(() => open(path), /format 9, newer/);
   t.strictSame(readFileSync(path), before);
