@@ -51,7 +51,7 @@ interface PlantedBug {
   readonly plant: Plant;
 }
 
-const FIRST_SEEDS = [1, 2, 3, 4, 5, 6, 7, 8];
+const FIRST_SEEDS = Array.from({ length: 40 }, (_, index) => index + 1);
 
 export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
   "the kernel's names are not forgotten when a lease is recalled": {
