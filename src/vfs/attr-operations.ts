@@ -30,7 +30,7 @@ export class AttrOperations {
     await this.#files.stateOf(request, fh);
     const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
     const known = this.#mount.learn(attr);
-    await this.#mount.pagesFollow(ino);
+    await this.#mount.pagesFollow(known);
     return this.#mount.attrReply(known);
   }
 

@@ -45,6 +45,8 @@ export class FileState {
    * may be what this mount's own pending write had given them already.
    */
   hasStalePages = false;
+  /** The attributes that the kernel was given last. */
+  shown: Attr | undefined;
   /** Opens and creates on their way to the server. */
   opening = 0;
   /** The session generation in which the server knows the file as open; undefined: it does not. */
