@@ -156,7 +156,10 @@ export class KernelNames extends KernelBase {
           this.cache.directoryChanged(this.cache.inode(parent));
           this.cache.unlinked(key);
         };
-        await this.changing(method, args, [parent, ino], (request) => call(this.options.vfs, request), learn);
+        // vfs_unlink and vfs_rename lock what loses a name as well.
+        await this.locks.with('exclusive', [ino], () =>
+          this.changing(method, args, [parent, ino], (request) => call(this.options.vfs, request), learn),
+        );
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR')) this.cache.dentries.delete(key);
         throw error;
@@ -177,7 +180,10 @@ export class KernelNames extends KernelBase {
         };
         const call = (request: Request): void | Promise<void> =>
           this.options.vfs.rename(request, parent, bytesOf(name), newParent, bytesOf(newName), 'replace');
-        await this.changing('rename', args, [parent, newParent, ino], call, learn);
+        const inodes = replaced === undefined ? [ino] : [ino, replaced];
+        await this.locks.with('exclusive', inodes, () =>
+          this.changing('rename', args, [parent, newParent, ino], call, learn),
+        );
       } catch (error) {
         if (isErrno(error, 'ENOENT') || isErrno(error, 'EINTR'))
           for (const key of [nameKey(parent, name), nameKey(newParent, newName)])
