@@ -158,7 +158,7 @@ function* writeFile(
     allocated: before.allocated + count(extents, tally, 1) + count(old.values(), tally, -1),
     mode: file.clearPrivileges ? unprivilegedMode(before.mode) : before.mode,
     mtime,
-    ctime: compareTimespec(mtime, before.ctime) > 0 ? mtime : before.ctime,
+    ctime: changeTime(before, mtime),
   });
   return { row, changes: [...changes, putInode(row)] };
 }
@@ -171,6 +171,12 @@ function timeOf(now: Timespec, before: InodeRow, { mtime, extents }: WrittenFile
   if (mtime === undefined) return before.mtime;
   const isBehind = extents.length > 0 && compareTimespec(mtime, before.mtime) < 0;
   return isBehind && compareTimespec(mtime, now) < 0 ? now : mtime;
+}
+
+/** That of the write, unless mtime was set after it: setting it has set ctime already. */
+function changeTime({ mtime: setTime, ctime }: InodeRow, mtime: Timespec): Timespec {
+  if (compareTimespec(mtime, setTime) === 0) return ctime;
+  return compareTimespec(mtime, ctime) > 0 ? mtime : ctime;
 }
 
 /** Counts bytes into the tally; returns their sum, times `sign`. */

@@ -57,11 +57,11 @@ export class AttrOperations {
       this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
     const applied = async (to: FileState): Promise<Attr> => this.#applied(to, change, await call());
     if (change.size !== undefined && state !== undefined) await this.#files.settleAppends(request, state);
-    if (state === undefined) return this.#mount.attrReply(this.#mount.learn(await call()));
+    if (state === undefined) return this.#mount.changeReply(this.#mount.learn(await call()));
     state.opening++;
     try {
       const attr = await fs.writer.exclusive(state.pending, () => applied(state), request);
-      return this.#mount.attrReply(attr);
+      return this.#mount.changeReply(attr);
     } finally {
       state.opening--;
     }

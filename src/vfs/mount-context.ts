@@ -97,6 +97,11 @@ export class MountContext {
     };
   }
 
+  /** After SETATTR the kernel takes the reply even if an invalidation has overtaken it: it has to ask again. */
+  changeReply(attr: Attr): AttrReply {
+    return { ...this.attrReply(attr), attrTimeoutMs: 0 };
+  }
+
   /** For how long the kernel may answer alone what an inode's lease covers. */
   rememberedForMs(ino: Ino): number {
     return this.#notifier === undefined ? 0 : this.fs.leases.heldForMs(ino);

@@ -177,4 +177,20 @@ export const timeChecks: Checks = {
     assert.equal(stat(link).mtimeNs, 88_000_000_008n);
     assert.equal(stat(path).mtimeNs, before);
   },
+  'a time set before a written file is closed stays out of ctime': async (dir) => {
+    const f = join(dir, 'f');
+    const future = 4_000_000_000;
+    const fd = fs.openSync(f, 'w');
+    fs.writeSync(fd, 'content');
+    fs.futimesSync(fd, future, future);
+    const before = stat(f).ctimeNs;
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+    const after = stat(f);
+    assert.equal(after.mtimeNs, BigInt(future) * 1_000_000_000n);
+    assert.equal(after.ctimeNs, before);
+    await tick();
+    fs.truncateSync(f, 0);
+    assert.ok(stat(f).ctimeNs > before);
+  },
 };
