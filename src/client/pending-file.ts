@@ -83,6 +83,8 @@ export class PendingFile {
   /** `attr` as it will be once everything pending is committed. */
   overlayAttr(attr: Attr): Attr {
     if (this.isClean) return attr;
+    // Otherwise mtime was set since, and ctime with it, as the server has it.
+    const isWriteLast = compareTimespec(this.mtime, this.writtenAt) === 0;
     let mode = attr.mode;
     if (this.clearPrivileges) mode = withoutPrivileges(mode);
     return {
@@ -91,7 +93,7 @@ export class PendingFile {
       size: Math.max(attr.size, this.overlay.end),
       allocated: attr.allocated + this.#bytesNotIn(attr),
       mtime: this.mtime,
-      ctime: compareTimespec(this.writtenAt, attr.ctime) > 0 ? this.writtenAt : attr.ctime,
+      ctime: isWriteLast && compareTimespec(this.writtenAt, attr.ctime) > 0 ? this.writtenAt : attr.ctime,
     };
   }
 
