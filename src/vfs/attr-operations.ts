@@ -29,9 +29,7 @@ export class AttrOperations {
   async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
     await this.#files.stateOf(request, fh);
     const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
-    const known = this.#mount.learn(attr);
-    await this.#mount.pagesFollow(known);
-    return this.#mount.attrReply(known);
+    return this.#mount.attrReply(this.#mount.learn(attr));
   }
 
   async #existing<T>(op: string, call: () => Promise<T>): Promise<T> {

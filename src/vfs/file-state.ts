@@ -40,13 +40,6 @@ export class FileState {
   opens = 0;
   /** Answered READs. */
   reads = 0;
-  /**
-   * Others have changed the file since the kernel read pages of it. It sees that by size and mtime alone, which
-   * may be what this mount's own pending write had given them already.
-   */
-  hasStalePages = false;
-  /** The attributes that the kernel was given last. */
-  shown: Attr | undefined;
   /** Opens and creates on their way to the server. */
   opening = 0;
   /** The session generation in which the server knows the file as open; undefined: it does not. */
@@ -88,18 +81,13 @@ export class FileState {
   /** Takes a reply's attributes; answers the newest that are known, as pending writes will make them. */
   learn(attr: Attr, connection: number): Attr {
     if (connection !== this.#connection) this.#forget(connection);
-    this.#takeAttr(attr, false);
+    this.#takeAttr(attr);
     if (attr.size === 0) this.#windowOf(attr, [], 0, WHOLE_FILE);
     return this.pending.overlayAttr(this.#attr ?? attr);
   }
 
-  /** `own`: its version is what this mount's own change has made it, if nobody else's came between. */
-  #takeAttr(attr: Attr, own: boolean): void {
-    const before = this.#attr?.version ?? 0;
-    if (attr.version < before) return;
-    const isOthers = attr.version > before + (own ? 1 : 0);
-    if (isOthers && this.reads > 0) this.hasStalePages = true;
-    this.#attr = attr;
+  #takeAttr(attr: Attr): void {
+    if (this.#attr === undefined || attr.version >= this.#attr.version) this.#attr = attr;
   }
 
   /** The newest attributes that are known, as pending writes will make them. */
@@ -120,7 +108,6 @@ export class FileState {
       if (truncated) window.overlay.truncate(attr.size);
       this.#window = { ...window, version: attr.version, size: attr.size };
     }
-    if (connection === this.#connection) this.#takeAttr(attr, true);
     return this.learn(attr, connection);
   }
 
@@ -174,7 +161,7 @@ export class FileState {
       for (const extent of extents ?? []) window.overlay.insert(extent);
       this.#window = { ...window, version: attr.version, size: attr.size };
     }
-    this.#takeAttr(attr, true);
+    this.#takeAttr(attr);
   }
 
   #forget(connection: number): void {

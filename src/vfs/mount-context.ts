@@ -3,7 +3,6 @@
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
 
-import { compareTimespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { DroppedLease } from '../client/lease-cache.js';
@@ -89,7 +88,6 @@ export class MountContext {
 
   attrReply(attr: Attr): AttrReply {
     const state = this.files.get(attr.ino);
-    if (state !== undefined) state.shown = attr;
     const isFinal = state === undefined || state.pending.isClean;
     return {
       attr: this.accesses?.shown(attr) ?? attr,
@@ -151,24 +149,6 @@ export class MountContext {
             : []),
         ];
       }),
-    );
-  }
-
-  /**
-   * Before the kernel learns `attr`: pages that it could not tell to be old by it are dropped. Only then, because
-   * the kernel passes over a reply that an invalidation has overtaken (native-notes/fuse-kernel.md). Never fails.
-   */
-  async pagesFollow(attr: Attr): Promise<void> {
-    const { ino } = attr;
-    const [notifier, state] = [this.#notifier, this.files.get(ino)];
-    if (notifier === undefined || state?.hasStalePages !== true) return;
-    state.hasStalePages = false;
-    const { shown } = state;
-    if (shown?.size !== attr.size || compareTimespec(shown.mtime, attr.mtime) !== 0) return;
-    await withinRecall(notifier.invalidateInode(ino, 0, 0), (ms, fire) =>
-      this.fs.clock.after(ms, fire),
-    ).catch((error: unknown) =>
-      log.warn('the kernel cannot be made to forget pages', { ino, error: String(error) }),
     );
   }
 
