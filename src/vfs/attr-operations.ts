@@ -71,7 +71,10 @@ export class AttrOperations {
     if (change.size !== undefined) pending.truncate(change.size);
     if (change.mtime !== undefined) pending.mtime = attr.mtime;
     // Pending bytes that stay are seen by others later than the new size: their kernels go by the time.
-    else if (change.size !== undefined) pending.mtime = this.#mount.fs.now();
+    else if (change.size !== undefined) {
+      pending.writtenAt = this.#mount.fs.now();
+      pending.mtime = pending.writtenAt;
+    }
     if (change.mode !== undefined) pending.clearPrivileges = false;
     return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);
   }
