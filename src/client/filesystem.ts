@@ -6,7 +6,6 @@
  * so that what that one had open is let go at once, and opens its own: until there is a journal, there is
  * nothing of the old session that could be continued.
  */
-
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';

@@ -45,6 +45,8 @@ export interface DroppedLease extends HeldLease {
   readonly keepsPages: boolean;
 }
 
+const droppedLease = (ino: Ino, { epoch, keepsPages }: Leased): DroppedLease => ({ ino, epoch, keepsPages });
+
 type Method = keyof MetaMethods & string;
 
 export interface LeaseCacheOptions {
@@ -189,8 +191,8 @@ export class LeaseCache {
   #trim(): void {
     if (this.#leases.size <= this.#options.maxLeases) return;
     const dropped: DroppedLease[] = [];
-    for (const [ino, { epoch, keepsPages }] of this.#leases) {
-      dropped.push({ ino, epoch, keepsPages });
+    for (const [ino, leased] of this.#leases) {
+      dropped.push(droppedLease(ino, leased));
       this.#leases.delete(ino);
       if (dropped.length >= this.#options.maxLeases / 16) break;
     }
@@ -233,13 +235,13 @@ export class LeaseCache {
       const leased = this.#leases.get(ino);
       if (leased?.epoch !== epoch) return [];
       this.#leases.delete(ino);
-      return [{ ino, epoch, keepsPages: leased.keepsPages }];
+      return [droppedLease(ino, leased)];
     });
   }
 
   /** The connection they were granted over is gone. Answers what there was. */
   clear(): DroppedLease[] {
-    const dropped = [...this.#leases].map(([ino, { epoch, keepsPages }]) => ({ ino, epoch, keepsPages }));
+    const dropped = [...this.#leases].map(([ino, leased]) => droppedLease(ino, leased));
     this.#leases.clear();
     return dropped;
   }

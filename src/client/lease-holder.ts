@@ -5,6 +5,7 @@
  * INVARIANT: a lease is given back only after `forget` and `settle` have run for it, or have failed; a later
  * recall waits for what an earlier connection has left behind.
  */
+import type { Clock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -14,9 +15,9 @@ const log = makeLog('client');
 
 /** What a mount has built on leases. */
 export interface LeaseDependents {
-  /** The kernel remembers none of their names and attributes. Waits for no request of this mount. */
-  forget(leases: readonly DroppedLease[]): Promise<void>;
-  /** Nor their pages, and the server knows what of them is open here. May wait for requests of this mount. */
+  /** The kernel remembers no names, and no attributes of these inodes. Waits for no request of this mount. */
+  forget(inodes: readonly Ino[]): Promise<void>;
+  /** Nor pages under these leases, and the server knows what of their files is open here. May wait for requests of this mount. */
   settle(leases: readonly DroppedLease[]): Promise<void>;
 }
 
@@ -59,15 +60,14 @@ export class LeaseHolder {
 
   /** A change of this mount whose outcome nobody waits for shows on these, or may do so. Never fails. */
   forgetInKernel(inodes: readonly Ino[]): void {
-    const leases = inodes.map((ino) => ({ ino, epoch: 0, keepsPages: false }));
-    this.dependents?.forget(leases).catch(notForgotten);
+    this.dependents?.forget(inodes).catch(notForgotten);
   }
 
   /** There is going to be a new connection, over which none of them is in force. Never fails. */
   async disconnected(): Promise<void> {
     const dropped = this.#cache.clear();
     this.#orphans.push(...dropped);
-    await this.dependents?.forget(dropped).catch(notForgotten);
+    await this.dependents?.forget(inodesOf(dropped)).catch(notForgotten);
   }
 
   /** There is a new connection. */
@@ -86,7 +86,7 @@ export class LeaseHolder {
     { isForgotten = false } = {},
   ): Promise<void> {
     try {
-      if (!isForgotten) await this.dependents?.forget(leases);
+      if (!isForgotten) await this.dependents?.forget(inodesOf(leases));
       await this.dependents?.settle(leases);
     } catch (error) {
       notForgotten(error);
@@ -99,6 +99,8 @@ export class LeaseHolder {
   }
 }
 
+const inodesOf = (leases: readonly HeldLease[]): Ino[] => leases.map(({ ino }) => ino);
+
 /** The kernel's answers run out with the session's leases at the latest (limits.leaseTtlMs). */
 const notForgotten = (error: unknown): void => {
   log.warn('leases are given up although not all of what was built on them could be', {
@@ -107,12 +109,9 @@ const notForgotten = (error: unknown): void => {
 };
 
 /** Resolves with `work`, or when a holder of leases has no more time: others wait. */
-export function withinRecall(
-  work: Promise<unknown>,
-  after: (ms: number, fire: () => void) => unknown,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    after(limits.leaseSettleMs, resolve);
-    work.then(() => resolve(), reject);
+export function withinRecall(work: Promise<unknown>, clock: Clock): Promise<void> {
+  return new Promise<void>((resolve, reject) => {
+    const timer = clock.after(limits.leaseSettleMs, resolve);
+    work.then(() => resolve(), reject).finally(() => timer.cancel());
   });
 }

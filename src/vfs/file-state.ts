@@ -81,13 +81,15 @@ export class FileState {
   /** Takes a reply's attributes; answers the newest that are known, as pending writes will make them. */
   learn(attr: Attr, connection: number): Attr {
     if (connection !== this.#connection) this.#forget(connection);
-    this.#takeAttr(attr);
+    const newest = this.#newest(attr);
     if (attr.size === 0) this.#windowOf(attr, [], 0, WHOLE_FILE);
-    return this.pending.overlayAttr(this.#attr ?? attr);
+    return this.pending.overlayAttr(newest);
   }
 
-  #takeAttr(attr: Attr): void {
+  /** Takes `attr` unless something newer is known; answers what is known now. */
+  #newest(attr: Attr): Attr {
     if (this.#attr === undefined || attr.version >= this.#attr.version) this.#attr = attr;
+    return this.#attr;
   }
 
   /** The newest attributes that are known, as pending writes will make them. */
@@ -161,7 +163,7 @@ export class FileState {
       for (const extent of extents ?? []) window.overlay.insert(extent);
       this.#window = { ...window, version: attr.version, size: attr.size };
     }
-    this.#takeAttr(attr);
+    this.#newest(attr);
   }
 
   #forget(connection: number): void {

@@ -2,7 +2,6 @@
  * What every family of operations works on: the filesystem, and what this mount knows of its files. Every
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
-
 import { makeLog } from '../base/log.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { DroppedLease } from '../client/lease-cache.js';
@@ -41,8 +40,8 @@ export class MountContext {
     this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
     fs.leaseDependents = {
-      forget: (leases) => this.#forget(leases),
-      settle: (leases) => withinRecall(this.#settle(leases), (ms, fire) => fs.clock.after(ms, fire)),
+      forget: (inodes) => this.#forget(inodes),
+      settle: (leases) => withinRecall(this.#settle(leases), fs.clock),
     };
     fs.onSessionLost = () => {
       this.locks.sessionLost();
@@ -131,11 +130,11 @@ export class MountContext {
   }
 
   /** Names all at once, and attributes: both without a lock in the kernel. */
-  async #forget(leases: readonly DroppedLease[]): Promise<void> {
+  async #forget(inodes: readonly Ino[]): Promise<void> {
     const notifier = this.#notifier;
-    if (notifier === undefined || leases.length === 0) return;
+    if (notifier === undefined || inodes.length === 0) return;
     await notifier.incrementEpoch();
-    await Promise.all(leases.map(({ ino }) => notifier.invalidateInode(ino, -1, 0)));
+    await Promise.all(inodes.map((ino) => notifier.invalidateInode(ino, -1, 0)));
   }
 
   async #settle(leases: readonly DroppedLease[]): Promise<void> {

@@ -1,7 +1,8 @@
 /**
  * Which files the server knows this mount to have open, so that an unlinked file lives until its last close
- * here. Under a lease it need not know yet (`mayBeUnknown`). The server is told once per file, whatever the number of handles, and of last closes together and a
- * little later: a file that is opened again meanwhile was never closed for it.
+ * here. Under a lease it need not know yet (`mayBeUnknown`). The server is told once per file, whatever the
+ * number of handles, and of last closes together and a little later: a file that is opened again meanwhile was
+ * never closed for it.
  *
  * INVARIANT: no release is on its way while an open of the same file is; none is sent while a removal is under
  * way that may turn out to hold the file (`removing`), so that the server never carries it out after that. When a session was lost, all marks

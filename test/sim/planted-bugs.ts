@@ -25,12 +25,15 @@ function acknowledgingEarly(fs: Filesystem): void {
   const setter = Object.getOwnPropertyDescriptor(Filesystem.prototype, 'leaseDependents')?.set;
   Object.defineProperty(fs, 'leaseDependents', {
     set: (dependents: LeaseDependents) => {
-      const forget = async (leases: readonly DroppedLease[]): Promise<void> => {
-        const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
-        await fs.call('returnLeases', { leases: returned });
-        await dependents.forget(leases);
-      };
-      setter?.call(fs, { ...dependents, forget });
+      setter?.call(fs, {
+        ...dependents,
+        forget: async () => {},
+        settle: async (leases: readonly DroppedLease[]) => {
+          await fs.call('returnLeases', { leases: leases.map(({ ino, epoch }) => ({ ino, epoch })) });
+          await dependents.forget(leases.map(({ ino }) => ino));
+          await dependents.settle(leases);
+        },
+      });
     },
   });
 }
