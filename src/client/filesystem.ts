@@ -146,10 +146,11 @@ export class Filesystem {
       },
       (error: unknown) => {
         if (isChange && isUncertain(error)) {
-          around = this.leases.around(args);
+          around = this.leases.uncertain(args);
           this.#holder.forgetInKernel(around);
         }
-        this.leases.learnFailure(method, args, error, moment);
+        if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
+          this.leases.missing(args, moment);
         throw error;
       },
     );
@@ -171,6 +172,9 @@ export class Filesystem {
     this.#links.close();
   }
 }
+
+const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
+  method === 'lookup';
 
 /** Whether what was asked for may have been done, or may be done yet. */
 const isUncertain = (error: unknown): boolean =>

@@ -110,19 +110,6 @@ export class LeaseCache {
     return child === undefined && leased?.isComplete === true ? null : child;
   }
 
-  /** The inodes that a change may show on, as far as they are known: those of its arguments and of their names. */
-  around(args: object): Ino[] {
-    const { ino, parent, name, newParent, newName, from, to } = args as Partial<Record<string, unknown>>;
-    const inodes = [ino, parent, newParent, from, to];
-    for (const [directory, entry] of [
-      [parent, name],
-      [newParent, newName],
-    ])
-      if (typeof directory === 'number' && entry instanceof Uint8Array)
-        inodes.push(this.known(directory as Ino, entry));
-    return inodes.flatMap((each) => (typeof each === 'number' ? [each as Ino] : []));
-  }
-
   // Learning
 
   /** For `learn`: to be asked for when a call begins. */
@@ -142,27 +129,28 @@ export class LeaseCache {
     rule?.(this, args, reply);
   }
 
-  /** A call has failed. */
-  learnFailure<K extends Method>(
-    method: K,
-    args: ArgsOf<MetaMethods[K]>,
-    error: unknown,
-    calledAt: number,
-  ): void {
+  /** There is no such name. */
+  missing({ parent, name }: { parent: Ino; name: Uint8Array }, calledAt: number): void {
     this.#calledAt = calledAt;
-    const code = error instanceof FsError ? error.code : undefined;
-    if (method === 'lookup' && code === 'ENOENT') {
-      const { parent, name } = args as ArgsOf<MetaMethods['lookup']>;
-      this.entry(parent, name, null);
-    } else if (method !== 'lookup' && method !== 'getattr') this.#forgetNear(args);
+    this.entry(parent, name, null);
   }
 
-  /** What an operation that may have been carried out, or not, was about. */
-  #forgetNear(args: object): void {
-    for (const key of ['ino', 'parent', 'newParent', 'from', 'to'] as const) {
-      const ino: unknown = key in args ? (args as Record<string, unknown>)[key] : undefined;
-      if (typeof ino === 'number') this.changed(ino as Ino, { entries: true });
-    }
+  /**
+   * What was asked for may have been done, or may be done yet: forgets what it was about. Answers the inodes on
+   * which it may show, as far as they are known: those of its arguments and of their names.
+   */
+  uncertain(args: object): Ino[] {
+    const { ino, parent, name, newParent, newName, from, to } = args as Partial<Record<string, unknown>>;
+    const isIno = (value: unknown): value is Ino => typeof value === 'number';
+    const named = [
+      [parent, name],
+      [newParent, newName],
+    ].map(([directory, entry]) =>
+      isIno(directory) && entry instanceof Uint8Array ? this.known(directory, entry) : undefined,
+    );
+    const about = [ino, parent, newParent, from, to].filter(isIno);
+    for (const each of about) this.changed(each, { entries: true });
+    return [...about, ...named.filter(isIno)];
   }
 
   attr(attr: Attr): void {
