@@ -9,24 +9,25 @@
 import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
+import { makeLog } from '../base/log.js';
+import type { RowChange } from '../names/rows.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import { FsError } from '../proto/errno.js';
-import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
-import { limits } from '../proto/limits.js';
-import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
+import type { SessionId } from '../proto/ids.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { connectWebSocket } from '../rpc/websocket.js';
-import { AbandonedChunks } from './abandoned-chunks.js';
-import { ChunkLinks, type Connect } from './chunk-links.js';
-import { ChunkReader } from './chunk-reader.js';
-import { ChunkWriter } from './chunk-writer.js';
+import type { ChunkLinks, Connect } from './chunk-links.js';
+import type { ChunkReader } from './chunk-reader.js';
+import type { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
-import { ChunkIds } from './id-ranges.js';
-import { LeaseCache } from './lease-cache.js';
-import { type LeaseDependents, LeaseHolder } from './lease-holder.js';
-import type { InterruptSource } from './link-call.js';
+import { type MadeParts, makeParts, type Parts } from './filesystem-parts.js';
+import { type Journal, recoverJournal } from './journal.js';
+import type { LeaseCache } from './lease-cache.js';
+import type { LeaseDependents, LeaseHolder } from './lease-holder.js';
+import type { MetadataCalls } from './metadata-calls.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
-import { ReplicaReader } from './replica-reader.js';
+
+const log = makeLog('client');
 
 export interface FilesystemOptions {
   readonly metaUrl: string;
@@ -42,18 +43,10 @@ export interface FilesystemOptions {
   /** Memory for chunk blocks; default limits.blockCacheBytes. */
   readonly blockCacheBytes?: number;
   readonly clock?: Clock;
+  /** Told of every change that this mount makes by itself; for tests. */
+  readonly onOwnChange?: (changes: readonly RowChange[]) => void;
   /** How connections are made; WebSocket unless a test says otherwise. */
   readonly connect?: Connect;
-}
-
-/** Everything below `Filesystem`, made once the first session is open. */
-interface Parts {
-  readonly leases: LeaseCache;
-  readonly holder: LeaseHolder;
-  readonly link: MetadataLink;
-  readonly links: ChunkLinks;
-  readonly writer: ChunkWriter;
-  readonly reader: ChunkReader;
 }
 
 export class Filesystem {
@@ -65,6 +58,9 @@ export class Filesystem {
   readonly #link: MetadataLink;
   readonly #links: ChunkLinks;
   readonly #holder: LeaseHolder;
+  readonly #calls: MetadataCalls;
+  /** What was done here and is not the server's yet. */
+  readonly journal: Journal;
   /** What is remembered, and answered, without asking the server. */
   readonly leases: LeaseCache;
   /** Called when the session was lost, after everything that belonged to it was given up. */
@@ -85,6 +81,8 @@ export class Filesystem {
     this.#links = parts.links;
     this.leases = parts.leases;
     this.#holder = parts.holder;
+    this.#calls = parts.calls;
+    this.journal = parts.journal;
   }
 
   /** What has to go before a lease does. */
@@ -123,37 +121,7 @@ export class Filesystem {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    let known: ReplyOf<MetaMethods[K]> | undefined;
-    try {
-      known = this.leases.answer(method, args);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-    if (known !== undefined) return Promise.resolve(known);
-    const { onLate } = options;
-    const { moment } = this.leases;
-    const isChange = metaMethods[method].kind === 'mutation';
-    let around: readonly Ino[] = [];
-    const late = (reply: ReplyOf<MetaMethods[K]>): void => {
-      this.leases.learn(method, args, reply, moment);
-      this.#holder.forgetInKernel(around);
-      onLate?.(reply);
-    };
-    return this.#link.call(method, args, { ...options, onLate: late }).then(
-      (reply) => {
-        this.leases.learn(method, args, reply, moment);
-        return reply;
-      },
-      (error: unknown) => {
-        if (isChange && isUncertain(error)) {
-          around = this.leases.uncertain(args);
-          this.#holder.forgetInKernel(around);
-        }
-        if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
-          this.leases.missing(args, moment);
-        throw error;
-      },
-    );
+    return this.#calls.call(method, args, options);
   }
 
   /** The time on the server, later than all that it was seen to give. */
@@ -168,17 +136,14 @@ export class Filesystem {
 
   /** Ends the session and all connections. What is not committed by then is lost: flush first. */
   async close(): Promise<void> {
+    await this.journal.flush().catch((error: unknown) => {
+      log.error('what was changed here stays in the journal for the next mount', { error: String(error) });
+    });
     await this.#link.close();
+    this.journal.close();
     this.#links.close();
   }
 }
-
-const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
-  method === 'lookup';
-
-/** Whether what was asked for may have been done, or may be done yet. */
-const isUncertain = (error: unknown): boolean =>
-  !(error instanceof FsError) || ['EINTR', 'ETIMEDOUT', 'EIO'].includes(error.code);
 
 /**
  * Connects to the filesystem at `metaUrl`. **Errors:** FsError EIO or ETIMEDOUT when there is no session
@@ -188,7 +153,7 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   const clock = options.clock ?? systemClock;
   const connect = options.connect ?? connectWebSocket;
   let map: ClusterMap | undefined;
-  let parts: (Parts & { view: ClusterView; forgetSession: () => void }) | undefined;
+  let parts: MadeParts | undefined;
   let filesystem: Filesystem | undefined;
   const link = new MetadataLink({
     url: options.metaUrl,
@@ -210,9 +175,11 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
     onRecall: (recalled) => void parts?.holder.recalled(recalled),
+    recover: (peer, session, journalled) =>
+      recoverJournal(options.cacheDir, { session, journalled, send: (args) => peer.call('journal', args) }),
     beforeSession: async () => await parts?.holder.disconnected(),
     onConnected: () => {
-      parts?.holder.connected();
+      parts?.connected();
       filesystem?.onConnected?.();
     },
   });
@@ -221,57 +188,4 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   parts = makeParts({ link, view, clock, connect }, options);
   filesystem = new Filesystem(parts, options);
   return filesystem;
-}
-
-function makeParts(
-  over: { link: MetadataLink; view: ClusterView; clock: Clock; connect: Connect },
-  options: FilesystemOptions,
-): Parts & { view: ClusterView; forgetSession: () => void } {
-  const { link, view, clock, connect } = over;
-  const { timeoutMs } = options;
-  const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
-  const links = new ChunkLinks({ connect, clock });
-  const ids = new ChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
-  const abandoned = new AbandonedChunks((chunks) => link.call('abandonChunks', { chunks }, untilAnswered));
-  const refreshMap = (): void => link.refreshMap();
-  const leases = new LeaseCache({
-    trustedMs: () => link.leasesTrustedMs,
-    maxLeases: limits.leasesCached,
-    giveBack: (dropped) => void holder.giveBack(dropped),
-  });
-  const holder: LeaseHolder = new LeaseHolder(leases, {
-    connection: () => link.connections,
-    send: (args) => link.call('returnLeases', args),
-  });
-  const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
-  const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
-  const writer = new ChunkWriter({
-    clock,
-    serverClock: link.serverClock,
-    view,
-    links,
-    ids,
-    timeoutMs,
-    dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
-    refreshMap,
-    commit: async (args) => {
-      const { moment } = leases;
-      const reply = await link.call('commit', args, untilAnswered);
-      leases.learn('commit', args, reply, moment);
-      return reply;
-    },
-    sync: async (request: InterruptSource | undefined) => {
-      await link.call('sync', {}, { request });
-    },
-    abandon: (id: ChunkId) => abandoned.add(id),
-    onCommitted: (id, bytes) => reader.keep(id, bytes),
-  });
-  const forgetSession = (): void => {
-    ids.clear();
-    abandoned.clear();
-    reader.clear();
-    writer.sessionLost();
-    leases.clear();
-  };
-  return { link, links, writer, reader, leases, holder, view, forgetSession };
 }

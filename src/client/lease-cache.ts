@@ -1,5 +1,5 @@
 /**
- * What this mount remembers under its shared leases: attributes, and the entries of directories (missing ones
+ * What this mount remembers under its leases: attributes, and the entries of directories (missing ones
  * too). It stands between vfs and the metadata link: it answers what it can, and learns from every reply.
  *
  * Rules. Nothing is answered without a lease, nor once the lease may have run out (`trustedMs`). A reply is
@@ -13,14 +13,15 @@
  * INVARIANT: entries are kept only for inodes that have a lease.
  * It does not keep extents or data (FileState, ChunkReader), nor what is pending here.
  */
-import type { Attr } from '../proto/attr.js';
+import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import type { LeasedNames } from './leased-rows.js';
 
 interface Leased {
-  readonly epoch: number;
+  epoch: number;
   /** When it was learned, in the count of `moment`. */
   readonly since: number;
   /** The highest version that was seen: what is below it came late. */
@@ -33,6 +34,8 @@ interface Leased {
   isComplete: boolean;
   /** The kernel keeps pages of the file from one open to the next. */
   keepsPages: boolean;
+  /** Nobody else has a lease on it. */
+  isExclusive: boolean;
 }
 
 export interface HeldLease {
@@ -55,7 +58,13 @@ export interface LeaseCacheOptions {
   /** More leases than this are not kept: the oldest go, and are given back. */
   readonly maxLeases: number;
   readonly giveBack: (leases: readonly DroppedLease[]) => void;
+  /** An inode was changed, or may have been, by other means than LocalOperations; or is not remembered any more. */
+  readonly onChanged?: (ino: Ino) => void;
 }
+
+/** The epoch of a lease whose number the server has not said yet; it gives out none below 1. */
+const BORN = 0;
+const NO_NAMES: ReadonlyMap<string, Ino | null> = new Map();
 
 const keyOf = (name: Uint8Array): string =>
   Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
@@ -153,6 +162,49 @@ export class LeaseCache {
     return [...about, ...named.filter(isIno)];
   }
 
+  /** This mount has made it by itself; the server will give the lease's number. */
+  born(attr: Attr): void {
+    this.attr({ ...attr, lease: BORN, exclusive: true });
+    if (isDir(attr.mode)) this.made(attr.ino);
+  }
+
+  /** The number of the lease on something that was `born`; false: it is not remembered any more. */
+  leased(ino: Ino, epoch: number): boolean {
+    const leased = this.#leases.get(ino);
+    if (leased?.epoch === BORN) leased.epoch = epoch;
+    return leased !== undefined;
+  }
+
+  /** This mount has removed it by itself. Answers its lease, if the server knows of one. */
+  gone(ino: Ino): HeldLease | undefined {
+    const epoch = this.#leases.get(ino)?.epoch ?? BORN;
+    this.#leases.delete(ino);
+    return epoch === BORN ? undefined : { ino, epoch };
+  }
+
+  isExclusive(ino: Ino): boolean {
+    return this.#leases.get(ino)?.isExclusive === true;
+  }
+
+  /** Others may read it, and remember it, from now on. False: it is not remembered here. */
+  shared(ino: Ino): boolean {
+    const leased = this.#leases.get(ino);
+    if (leased !== undefined) leased.isExclusive = false;
+    return leased !== undefined;
+  }
+
+  /** This mount has changed a name by itself. */
+  ownEntry(parent: Ino, name: Uint8Array, child: Ino | null): void {
+    this.#calledAt = this.#moment;
+    this.entry(parent, name, child);
+  }
+
+  /** The names of a directory, as far as they are known. */
+  namesOf(ino: Ino): LeasedNames | undefined {
+    const leased = this.#leases.get(ino);
+    return leased && { children: leased.children ?? NO_NAMES, isComplete: leased.isComplete };
+  }
+
   attr(attr: Attr): void {
     const { ino, lease } = attr;
     const held = this.#leases.get(ino);
@@ -168,6 +220,7 @@ export class LeaseCache {
         children: undefined,
         isComplete: false,
         keepsPages: false,
+        isExclusive: attr.exclusive === true,
       });
       this.#trim();
     } else if (held !== undefined && attr.version >= held.version) {
@@ -181,6 +234,7 @@ export class LeaseCache {
     const dropped: DroppedLease[] = [];
     for (const [ino, leased] of this.#leases) {
       dropped.push(droppedLease(ino, leased));
+      this.#options.onChanged?.(ino);
       this.#leases.delete(ino);
       if (dropped.length >= this.#options.maxLeases / 16) break;
     }
@@ -197,6 +251,7 @@ export class LeaseCache {
 
   /** This mount has changed it; `entries`: nobody knows how. */
   changed(ino: Ino, { entries = false }: { entries?: boolean } = {}): void {
+    this.#options.onChanged?.(ino);
     const leased = this.#leases.get(ino);
     if (leased === undefined) return;
     leased.attr = undefined;
@@ -221,7 +276,7 @@ export class LeaseCache {
   recalled(leases: readonly HeldLease[]): DroppedLease[] {
     return leases.flatMap(({ ino, epoch }) => {
       const leased = this.#leases.get(ino);
-      if (leased?.epoch !== epoch) return [];
+      if (leased === undefined || (leased.epoch !== epoch && leased.epoch !== BORN)) return [];
       this.#leases.delete(ino);
       return [droppedLease(ino, leased)];
     });

@@ -20,7 +20,7 @@ import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
-import type { Ino, SessionId } from '../proto/ids.js';
+import type { SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaCallbacks } from '../proto/meta-methods.js';
 import { type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
@@ -28,6 +28,7 @@ import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { type Handlers, Peer } from '../rpc/peer.js';
 import type { Transport } from '../rpc/transport.js';
+import type { ReturnedLease } from './lease-holder.js';
 import { type InterruptSource, LinkCall, type MetadataPeer } from './link-call.js';
 import { LinkCalls } from './link-calls.js';
 import { ServerClock } from './server-clock.js';
@@ -55,7 +56,9 @@ export interface MetadataLinkOptions {
   /** It is the turn of these lock requests. */
   readonly onLockReady?: (waits: readonly number[]) => void;
   /** Leases are asked back; `returnLeases` answers. */
-  readonly onRecall?: (leases: readonly { ino: Ino; epoch: number }[]) => void;
+  readonly onRecall?: (leases: readonly ReturnedLease[]) => void;
+  /** A session that an earlier daemon has left is open once more, before it is closed. */
+  readonly recover?: (peer: MetadataPeer, session: SessionId, journalled: number) => Promise<void>;
   /** Before a session goes on over a new connection: leases of the last one will be void. */
   readonly beforeSession?: () => Promise<void>;
   /** A connection with an open session is there; what it forgot with the last one has to be said again. */
@@ -69,6 +72,8 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
+  /** It was answered, whoever was told, or it will never be sent. */
+  readonly onEnded?: () => void;
 }
 
 export class MetadataLink {
@@ -155,13 +160,21 @@ export class MetadataLink {
         method,
         isMutation: metaMethods[method].kind === 'mutation',
         deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? this.#options.timeoutMs),
-        fail: reject,
+        fail: (error) => {
+          if (!call.wasSent) options.onEnded?.();
+          reject(error);
+        },
         send: async (peer, attempt) => {
           const { timeoutMs, sequence, finishedBelow } = attempt;
-          const reply = await peer.call(method, args, {
+          const sending = peer.call(method, args, {
             timeoutMs,
             ...(sequence === undefined ? {} : { sequence, finishedBelow }),
           });
+          const reply = await sending.catch((error: unknown) => {
+            if (error instanceof FsError) options.onEnded?.();
+            throw error;
+          });
+          options.onEnded?.();
           if (call.settle()) resolve(reply);
           else options.onLate?.(reply);
         },

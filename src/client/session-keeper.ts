@@ -17,7 +17,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { Clock, Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import { asFencingToken, type ClusterId } from '../proto/ids.js';
+import { asFencingToken, type ClusterId, type SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { tFencingToken, tSessionId } from '../proto/schema.js';
@@ -52,6 +52,8 @@ export interface SessionKeeperOptions {
   readonly pid: number;
   readonly mountpoint: string;
   readonly clock: Clock;
+  /** A session that an earlier daemon has left is open once more, before it is closed. */
+  readonly recover?: (peer: MetadataPeer, session: SessionId, journalled: number) => Promise<void>;
   /** Where `session.json` is; undefined: nothing is written. */
   readonly cacheDir?: string | undefined;
 }
@@ -135,11 +137,13 @@ export class SessionKeeper {
     const { host, pid, mountpoint } = this.#options;
     try {
       const resume = { session: stale.session, token: stale.token };
-      await peer.call(
+      const { session, token, journalled } = await peer.call(
         'openSession',
-        { host, pid, mountpoint, resume },
+        { host, pid, mountpoint, resume, leases: true },
         { timeoutMs: limits.connectTimeoutMs },
       );
+      this.#stale = { ...stale, token };
+      await this.#options.recover?.(peer, session, journalled);
       await peer.call('closeSession', {}, { timeoutMs: limits.connectTimeoutMs });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;

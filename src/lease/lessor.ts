@@ -10,8 +10,8 @@
  * of others are in the way it is parked, which recalls them, and it asks again when `ready` names it. Nothing
  * else waits for it meanwhile: the holders' own requests conflict with nothing of their own, so they go ahead.
  * While somebody is parked, no new lease on the inodes that it wants is granted to anybody else, and for a
- * while afterwards none to anybody (back-off): an inode that goes back and forth is served without leases
- * until it calms down.
+ * while afterwards none to anybody (back-off), no exclusive one where the recall was for a reader: an inode that
+ * goes back and forth is served without leases until it calms down.
  *
  * INVARIANT: a lease that was recalled stays in force until it is acknowledged or its session has ended.
  * An epoch names one grant and is never used again, so an acknowledgement that is late, doubled or made up
@@ -65,8 +65,9 @@ interface Parked {
 interface InodeLeases {
   readonly grants: Map<SessionId, Grant>;
   readonly parked: Set<Ticket>;
-  /** No lease before this. */
+  /** No lease before this, and no exclusive one before that. */
   quietUntilMs: number;
+  sharedUntilMs: number;
   backoffMs: number;
 }
 
@@ -118,10 +119,12 @@ export class Lessor {
     const grant = inode.grants.get(recall.session);
     if (grant === undefined || grant.recalled === 'none' || grant.recalled === recall.keep) return false;
     const { backoffMs, maxBackoffMs } = this.#options;
-    const isAgain = nowMs < inode.quietUntilMs + inode.backoffMs;
+    const isAgain = nowMs < inode.sharedUntilMs + inode.backoffMs;
     inode.backoffMs =
       isAgain && inode.backoffMs > 0 ? Math.min(2 * inode.backoffMs, maxBackoffMs) : backoffMs;
-    inode.quietUntilMs = nowMs + inode.backoffMs;
+    inode.sharedUntilMs = nowMs + inode.backoffMs;
+    // Who wants to read may remember what was read at once; the holder does.
+    if (recall.keep === 'none') inode.quietUntilMs = inode.sharedUntilMs;
     grant.recalled = recall.keep;
     const recalls = this.#recalls.get(recall.session) ?? new Map<number, number>();
     if (!recalls.has(recall.epoch)) recalls.set(recall.epoch, nowMs);
@@ -157,7 +160,7 @@ export class Lessor {
   }
 
   #mayGrant(inode: InodeLeases, session: SessionId, mode: LeaseMode, nowMs: number): boolean {
-    if (nowMs < inode.quietUntilMs) return false;
+    if (nowMs < (mode === 'shared' ? inode.quietUntilMs : inode.sharedUntilMs)) return false;
     for (const ticket of inode.parked) if (this.#parked.get(ticket)?.session !== session) return false;
     for (const { lease } of inode.grants.values())
       if (lease.session !== session && (mode === 'exclusive' || lease.mode === 'exclusive')) return false;
@@ -241,15 +244,21 @@ export class Lessor {
 
   /** Forgets inodes of which there is nothing left to know; to be called now and then. */
   tidy(nowMs: number): void {
-    for (const [ino, { grants, parked, quietUntilMs, backoffMs }] of this.#inodes)
-      if (grants.size === 0 && parked.size === 0 && nowMs >= quietUntilMs + backoffMs)
+    for (const [ino, { grants, parked, sharedUntilMs, backoffMs }] of this.#inodes)
+      if (grants.size === 0 && parked.size === 0 && nowMs >= sharedUntilMs + backoffMs)
         this.#inodes.delete(ino);
   }
 
   #inode(ino: Ino): InodeLeases {
     const known = this.#inodes.get(ino);
     if (known !== undefined) return known;
-    const made = { grants: new Map(), parked: new Set<Ticket>(), quietUntilMs: 0, backoffMs: 0 };
+    const made = {
+      grants: new Map(),
+      parked: new Set<Ticket>(),
+      quietUntilMs: 0,
+      sharedUntilMs: 0,
+      backoffMs: 0,
+    };
     this.#inodes.set(ino, made);
     return made;
   }

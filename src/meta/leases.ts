@@ -7,12 +7,12 @@
  *
  * A mount that does not answer loses its leases limits.leaseTtlMs after its last heartbeat came; it has
  * stopped trusting them by then, because it counts from when it sent that heartbeat. Leases live in memory.
- * INVARIANT: after a start nothing is changed before every session of before has come back and said that
+ * INVARIANT: after a start nothing is answered before every session of before has come back and said that
  * nothing is left of its leases, or limits.leaseTtlMs have passed.
  */
 import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
-import { type Access, Lessor, type Recall, type Ticket } from '../lease/lessor.js';
+import { type Access, type Lease, Lessor, type Recall, type Ticket } from '../lease/lessor.js';
 import type { RowChange } from '../names/rows.js';
 import type { Attr } from '../proto/attr.js';
 import type { Ino, SessionId } from '../proto/ids.js';
@@ -50,6 +50,15 @@ export function inodesOf(changes: readonly RowChange[]): Set<Ino> {
   return inodes;
 }
 
+export type Granted = ReadonlyMap<Ino, Lease>;
+
+/** As it crosses the wire. */
+export interface ReturnedLease {
+  readonly ino: Ino;
+  readonly epoch: number;
+  readonly keep?: 'shared';
+}
+
 export class Leases {
   readonly #clock: Clock;
   readonly #sessions: Sessions;
@@ -78,13 +87,14 @@ export class Leases {
     this.#unknownUntilMs = clock.monotonicMs() + limits.leaseTtlMs;
   }
 
-  /** Before an operation of `session` changes these rows. Throws LeasesInTheWay. */
-  check(session: SessionId, changes: readonly RowChange[]): void {
-    if (changes.length === 0) return;
-    const inodes = inodesOf(changes);
-    if (inodes.size === 0) return;
+  /** Before an operation of `session` is answered that reads and changes these. Throws LeasesInTheWay. */
+  check(session: SessionId, access: Access): void {
     if (this.#isSettlingIn(session)) throw new LeasesInTheWay(session, undefined);
-    const access = { reads: [], writes: inodes };
+    this.checkKnown(session, access);
+  }
+
+  /** As `check`, for what a session did under leases that this server, just started, does not know of. */
+  checkKnown(session: SessionId, access: Access): void {
     if (this.#lessor.inTheWay(session, access).length > 0) throw new LeasesInTheWay(session, access);
   }
 
@@ -94,21 +104,31 @@ export class Leases {
     return this.#unknown.size > (this.#unknown.has(session) ? 1 : 0);
   }
 
-  /** Leases for the inodes of a reply, those that are granted; for `mark`. To be called while planning. */
-  grant(session: Session, attrs: readonly Attr[]): ReadonlyMap<Ino, number> {
-    const granted = new Map<Ino, number>();
+  /**
+   * Leases for the inodes of a reply, those that are granted; for `markLeases`. To be called while planning.
+   * `born` is new, and the session's alone to change.
+   */
+  grant(session: Session, attrs: readonly Attr[], born?: Ino): Granted {
+    const granted = new Map<Ino, Lease>();
     if (!session.row.leases || this.#resuming.has(session.id)) return granted;
     const nowMs = this.#clock.monotonicMs();
     for (const { ino } of attrs) {
-      const lease = this.#lessor.grant(session.id, ino, 'shared', nowMs);
-      if (lease !== undefined) granted.set(ino, lease.epoch);
+      const lease = this.#lessor.grant(session.id, ino, ino === born ? 'exclusive' : 'shared', nowMs);
+      if (lease !== undefined) granted.set(ino, lease);
     }
     return granted;
   }
 
+  /** The exclusive lease on an inode that `session` has made by itself. */
+  grantBorn(session: SessionId, ino: Ino): Lease | undefined {
+    return this.#lessor.grant(session, ino, 'exclusive', this.#clock.monotonicMs());
+  }
+
   /** Those of the granted leases that have not been recalled meanwhile: the others must not be announced. */
-  stillGranted(session: SessionId, granted: ReadonlyMap<Ino, number>): ReadonlyMap<Ino, number> {
-    return new Map([...granted].filter(([ino, epoch]) => this.#lessor.isUnasked(session, ino, epoch)));
+  stillGranted(granted: Granted): Granted {
+    return new Map(
+      [...granted].filter(([ino, { session, epoch }]) => this.#lessor.isUnasked(session, ino, epoch)),
+    );
   }
 
   /** Runs `submit` until no leases are in its way. **Errors:** its other ones. */
@@ -152,9 +172,12 @@ export class Leases {
   }
 
   #send(recalls: readonly Recall[]): void {
-    const ofSession = new Map<SessionId, { ino: Ino; epoch: number }[]>();
-    for (const { session, ino, epoch } of recalls)
-      ofSession.set(session, [...(ofSession.get(session) ?? []), { ino, epoch }]);
+    const ofSession = new Map<SessionId, ReturnedLease[]>();
+    for (const { session, ino, epoch, keep } of recalls) {
+      const asked = ofSession.get(session) ?? [];
+      asked.push(keep === 'shared' ? { ino, epoch, keep } : { ino, epoch });
+      ofSession.set(session, asked);
+    }
     for (const [id, leases] of ofSession) {
       const session = this.#sessions.find(id);
       session?.connection?.end.sendRecall(leases).catch((error: unknown) => {
@@ -204,9 +227,9 @@ export class Leases {
   }
 
   /** A mount gives leases up. */
-  returned(session: Session, leases: readonly { ino: Ino; epoch: number }[]): void {
-    for (const { ino, epoch } of leases)
-      this.#wake(this.#lessor.acknowledge(session.id, ino, epoch, 'none') ?? []);
+  returned(session: Session, leases: readonly ReturnedLease[]): void {
+    for (const { ino, epoch, keep = 'none' } of leases)
+      this.#wake(this.#lessor.acknowledge(session.id, ino, epoch, keep) ?? []);
   }
 
   /** A session goes on over another connection. It remembers nothing of before, but may have to say so much. */
@@ -245,9 +268,11 @@ export class Leases {
   }
 }
 
-export function markLeases(attrs: readonly Attr[], granted: ReadonlyMap<Ino, number>): void {
+export function markLeases(attrs: readonly Attr[], granted: Granted, born?: Ino): void {
   for (const attr of attrs) {
-    const epoch = granted.get(attr.ino);
-    if (epoch !== undefined) attr.lease = epoch;
+    const lease = granted.get(attr.ino);
+    if (lease === undefined) continue;
+    attr.lease = lease.epoch;
+    if (lease.mode === 'exclusive' && attr.ino === born) attr.exclusive = true;
   }
 }

@@ -16,6 +16,7 @@ import type {
   Counters,
   FilesystemRow,
   IdKind,
+  InodeRange,
   KeptReplies,
   MetaStore,
   SessionRow,
@@ -31,6 +32,8 @@ interface Records {
   readonly locks: Map<string, HeldLock>;
   readonly ranges: Map<ChunkId, ChunkRange>;
   readonly retired: Set<ChunkId>;
+  readonly journalled: Map<SessionId, number>;
+  readonly inodeRanges: Map<Ino, InodeRange>;
   readonly servers: Map<ServerId, ServerEntry>;
   readonly tasks: Map<number, TaskRow>;
   /** Length of each chunk that is garbage and not taken yet. */
@@ -46,6 +49,8 @@ function copyRecords(from: Records): Records {
     locks: new Map(from.locks),
     ranges: new Map(from.ranges),
     retired: new Set(from.retired),
+    journalled: new Map(from.journalled),
+    inodeRanges: new Map(from.inodeRanges),
     servers: new Map(from.servers),
     tasks: new Map(from.tasks),
     garbageLengths: new Map(from.garbageLengths),
@@ -98,6 +103,8 @@ export class MemoryStore implements MetaStore {
       locks: new Map(),
       ranges: new Map(),
       retired: new Set(),
+      journalled: new Map(),
+      inodeRanges: new Map(),
       servers: new Map(),
       tasks: new Map(),
       garbageLengths: new Map(),
@@ -182,6 +189,26 @@ export class MemoryStore implements MetaStore {
     records.replies.delete(id);
     this.deleteLocks(id);
     for (const range of this.ranges()) if (range.session === id) records.ranges.delete(range.first);
+    records.journalled.delete(id);
+    for (const [first, range] of records.inodeRanges)
+      if (range.session === id) records.inodeRanges.delete(first);
+  }
+
+  journalled(session: SessionId): number {
+    return this.#reading().journalled.get(session) ?? 0;
+  }
+
+  setJournalled(session: SessionId, applied: number): void {
+    this.#writing().journalled.set(session, applied);
+  }
+
+  putInodeRange(range: InodeRange): void {
+    this.#writing().inodeRanges.set(range.first, range);
+  }
+
+  inodeOwner(ino: Ino): SessionId | undefined {
+    const ranges = [...this.#reading().inodeRanges.values()];
+    return ranges.find(({ first, last }) => first <= ino && ino <= last)?.session;
   }
 
   openCount(session: SessionId): number {

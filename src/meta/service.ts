@@ -6,8 +6,10 @@
 import type { Clock } from '../base/clock.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
 import { runSync } from '../names/operation.js';
+import { attrsOf, bornIn } from '../names/reply-attrs.js';
+import { inodeOfRead, type RowChange } from '../names/rows.js';
 import { FsError } from '../proto/errno.js';
-import { asChunkId, type ChunkId, type Ino } from '../proto/ids.js';
+import { asChunkId, asIno, type ChunkId, type Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -15,12 +17,12 @@ import { ProtocolError } from '../proto/protocol-error.js';
 import type { CallContext, Handlers } from '../rpc/peer.js';
 import type { Cluster } from './cluster.js';
 import type { Connection } from './connection.js';
-import type { GroupCommit } from './group-commit.js';
+import type { GroupCommit, MetaRequest } from './group-commit.js';
 import type { Housekeeping } from './housekeeping.js';
-import { type Leases, markLeases } from './leases.js';
+import { journalHandler } from './journal.js';
+import { type Granted, inodesOf, type Leases, markLeases } from './leases.js';
 import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
-import { attrsOf } from './reply-attrs.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
 import type { MetaStore } from './store.js';
@@ -54,6 +56,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     ...clusterHandlers(parts, connection),
     ...lockHandlers(parts, connection),
     ...leaseHandlers(parts, connection),
+    journal: journalHandler(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),
@@ -80,7 +83,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     tmpfile: named('tmpfile'),
     commit: (args, context) =>
       mutation('commit', context, args.durable, (session) => {
-        checkChunks(parts.store, session, args);
+        checkChunks(parts.store, session, args.chunks);
         return namespaceEffect(parts, 'commit', args, session);
       }),
     reserveIds: (args, context) =>
@@ -93,7 +96,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
 
 /** The three ways in which a method reaches the store. */
 function runners(parts: MetaParts, connection: Connection) {
-  const { store, commit, sessions, mutations, leases, clock } = parts;
+  const { commit, sessions, mutations, leases } = parts;
   const mutation = async <K extends keyof MetaMethods>(
     method: K,
     context: CallContext,
@@ -107,33 +110,35 @@ function runners(parts: MetaParts, connection: Connection) {
   const named =
     <K extends NamespaceMethod>(method: K): Handler<K> =>
     async (args, context) => {
-      let grants: () => ReadonlyMap<Ino, number> = () => new Map();
+      let granted: Granted = new Map();
+      let born: Ino | undefined;
       const reply = await mutation(method, context, false, (session) => {
         const effect = namespaceEffect(parts, method, args, session);
-        const granted = leases.grant(session, attrsOf(method, effect.reply));
-        grants = () => leases.stillGranted(session.id, granted);
+        born = bornIn(method, effect);
+        granted = leases.grant(session, attrsOf(method, effect.reply), born);
         return effect;
       });
       // Not before: a reply that is kept, and sent again later, must not say what has been void since.
-      markLeases(attrsOf(method, reply), grants());
+      markLeases(attrsOf(method, reply), leases.stillGranted(granted), born);
       return reply;
     };
   const read =
     <K extends NamespaceMethod>(method: K): Handler<K> =>
-    (args, context) =>
-      commit.submit(connection, {
+    (args, context) => {
+      const request: MetaRequest<ReplyOf<MetaMethods[K]>> = {
         writes: false,
         durable: false,
         plan: () => {
           const session = sessions.live(connection);
           if (context.aborted) throw new ProtocolError('cancelled', method);
-          const operation = namespace[method](contextOf(session, clock.now()), args);
-          const { reply } = runSync(operation, (row) => store.answer(row));
+          const { reply } = namespaceEffect(parts, method, args, session);
           const attrs = attrsOf(method, reply);
           markLeases(attrs, leases.grant(session, attrs));
           return () => reply;
         },
-      });
+      };
+      return leases.settled(() => commit.submit(connection, request));
+    };
   return { mutation, named, read };
 }
 
@@ -142,19 +147,31 @@ function namespaceEffect<K extends NamespaceMethod>(
   method: K,
   args: ArgsOf<MetaMethods[K]>,
   session: Session,
-): ReturnType<Rules<ReplyOf<MetaMethods[K]>>> {
+): ReturnType<Rules<ReplyOf<MetaMethods[K]>>> & { readonly changes: readonly RowChange[] } {
   const operation = namespace[method](contextOf(session, clock.now()), args);
-  const { reply, changes } = runSync(operation, (row) => store.answer(row));
-  leases.check(session.id, changes);
-  return { reply, apply: () => store.apply(changes) };
+  const reads = new Set<Ino>();
+  const look = (): void => leases.check(session.id, { reads, writes: [] });
+  try {
+    const { reply, changes } = runSync(operation, (row) => {
+      const ino = inodeOfRead(row);
+      if (ino !== undefined) reads.add(ino);
+      return store.answer(row);
+    });
+    leases.check(session.id, { reads, writes: inodesOf(changes) });
+    return { reply, changes, apply: () => store.apply(changes) };
+  } catch (error) {
+    // An error is an answer too: of what it went by.
+    if (error instanceof FsError) look();
+    throw error;
+  }
 }
 
 /**
  * A session commits chunks that were given to it, and none whose deletion may be under way.
  * **Errors:** EINVAL.
  */
-function checkChunks(store: MetaStore, session: Session, args: ArgsOf<MetaMethods['commit']>): void {
-  for (const { id } of args.chunks) {
+export function checkChunks(store: MetaStore, session: Session, chunks: readonly { id: ChunkId }[]): void {
+  for (const { id } of chunks) {
     if (!mayCommit(session, id))
       throw new FsError('EINVAL', 'commit', { detail: `chunk ${id} was not given to session ${session.id}` });
     const known = store.answer({ read: 'chunk', id }) !== undefined;
@@ -176,6 +193,7 @@ function reserveIds(
     apply: () => {
       store.allocate(kind, count);
       if (kind === 'chunk') store.putRange(range);
+      else store.putInodeRange({ first: asIno(first), last: asIno(first + count - 1), session: session.id });
     },
     committed: () => {
       if (kind === 'chunk') sessions.granted(session, range);
@@ -217,6 +235,7 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         ...binding,
         ttlMs: sessions.ttlMs,
         leaseTtlMs: limits.leaseTtlMs,
+        journalled: parts.store.journalled(binding.session),
         now: clock.now(),
         map: cluster.map(),
       };

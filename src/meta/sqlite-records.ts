@@ -6,10 +6,10 @@ import { Value } from '@sinclair/typebox/value';
 import { assert, present } from '../base/assert.js';
 import type { HeldLock } from '../lease/locks.js';
 import { type ServerEntry, tServerEntry } from '../proto/cluster-map.js';
-import { asServerId, type ChunkId, type SessionId } from '../proto/ids.js';
+import { asServerId, type ChunkId, type Ino, type SessionId } from '../proto/ids.js';
 import { tTask } from '../proto/meta-methods.js';
 import type { Database } from '../sqlite/database.js';
-import type { ChunkRange, KeptReplies, SessionRow, TaskRow } from './store.js';
+import type { ChunkRange, InodeRange, KeptReplies, SessionRow, TaskRow } from './store.js';
 
 interface TaskColumns {
   readonly id: number;
@@ -68,6 +68,8 @@ export class SqliteRecords {
     this.#db.run('DELETE FROM sessions WHERE id = ?', id);
     this.#db.run('DELETE FROM replies WHERE session = ?', id);
     this.#db.run('DELETE FROM ranges WHERE session = ?', id);
+    this.#db.run('DELETE FROM inode_ranges WHERE session = ?', id);
+    this.#db.run('DELETE FROM journals WHERE session = ?', id);
     this.deleteLocks(id);
   }
 
@@ -96,6 +98,26 @@ export class SqliteRecords {
       )
       .get(session);
     return present(row, 'a count has a row');
+  }
+
+  journalled(session: SessionId): number {
+    const sql = 'SELECT applied FROM journals WHERE session = ?';
+    return this.#db.prepare<{ applied: number }>(sql).get(session)?.applied ?? 0;
+  }
+
+  setJournalled(session: SessionId, applied: number): void {
+    this.#db.run('INSERT OR REPLACE INTO journals(session, applied) VALUES (?, ?)', session, applied);
+  }
+
+  putInodeRange({ first, last, session }: InodeRange): void {
+    const sql = 'INSERT INTO inode_ranges(first, last, session) VALUES (?, ?, ?)';
+    this.#db.run(sql, first, last, session);
+  }
+
+  inodeOwner(ino: Ino): SessionId | undefined {
+    const sql = 'SELECT last, session FROM inode_ranges WHERE first <= ? ORDER BY first DESC LIMIT 1';
+    const range = this.#db.prepare<Omit<InodeRange, 'first'>>(sql).get(ino);
+    return range !== undefined && range.last >= ino ? range.session : undefined;
   }
 
   locks(): HeldLock[] {

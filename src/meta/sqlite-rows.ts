@@ -109,6 +109,7 @@ function statements(db: Database) {
     ),
     deleteInode: db.prepare('DELETE FROM inodes WHERE ino = ?'),
     dentry: db.prepare<DentryRow>('SELECT * FROM dentries WHERE parent = ? AND hash = ? AND name = ?'),
+    namesakes: db.prepare<DentryRow>('SELECT * FROM dentries WHERE parent = ? AND hash = ?'),
     dentries: db.prepare<DentryRow>(
       'SELECT * FROM dentries WHERE parent = ? AND hash >= ? ORDER BY hash, name LIMIT ?',
     ),
@@ -168,6 +169,8 @@ export class SqliteRows {
         return this.#inode(read.ino);
       case 'dentry':
         return sql.dentry.get(read.parent, read.hash, read.name);
+      case 'namesakes':
+        return sql.namesakes.all(read.parent, read.hash);
       case 'dentries':
         return sql.dentries.all(read.parent, read.fromHash, read.limit);
       case 'extents':

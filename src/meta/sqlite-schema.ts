@@ -6,7 +6,7 @@ import type { Database } from '../sqlite/database.js';
 
 /** "lfmd" in the file's header. */
 export const META_APPLICATION_ID = 0x6c66_6d64;
-export const META_FORMAT_VERSION = 3;
+export const META_FORMAT_VERSION = 4;
 
 const TABLES = `
 CREATE TABLE filesystem(
@@ -153,9 +153,24 @@ CREATE TABLE locks(
 /** Since version 3: sessions of before have no leases. */
 const SESSION_LEASES = 'ALTER TABLE sessions ADD COLUMN leases INTEGER NOT NULL DEFAULT 0';
 
+/** Since version 4. `applied`: the last entry of a session's journal that was carried out. */
+const JOURNALS = `
+CREATE TABLE journals(
+  session INTEGER PRIMARY KEY,
+  applied INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE inode_ranges(
+  first INTEGER PRIMARY KEY,
+  last INTEGER NOT NULL CHECK(last >= first),
+  session INTEGER NOT NULL
+) STRICT;
+`;
+
 /** Brings the schema to META_FORMAT_VERSION, inside the caller's transaction. */
 export function migrateSchema(db: Database, fromVersion: number): void {
   if (fromVersion < 1) db.exec(TABLES);
   if (fromVersion < 2) db.exec(LOCKS);
   if (fromVersion < 3) db.exec(SESSION_LEASES);
+  if (fromVersion < 4) db.exec(JOURNALS);
 }

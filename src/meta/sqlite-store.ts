@@ -22,6 +22,7 @@ import type {
   Counters,
   FilesystemRow,
   IdKind,
+  InodeRange,
   KeptReplies,
   MetaStore,
   SessionRow,
@@ -270,6 +271,24 @@ export class SqliteStore implements MetaStore {
 
   keptReplies(session: SessionId): KeptReplies {
     return this.#records.keptReplies(session);
+  }
+
+  journalled(session: SessionId): number {
+    return this.#records.journalled(session);
+  }
+
+  setJournalled(session: SessionId, applied: number): void {
+    this.#writing();
+    this.#records.setJournalled(session, applied);
+  }
+
+  putInodeRange(range: InodeRange): void {
+    this.#writing();
+    this.#records.putInodeRange(range);
+  }
+
+  inodeOwner(ino: Ino): SessionId | undefined {
+    return this.#records.inodeOwner(ino);
   }
 
   locks(): HeldLock[] {

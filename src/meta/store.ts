@@ -49,6 +49,13 @@ export interface ChunkRange {
   readonly session: SessionId;
 }
 
+/** Inode numbers, first <= ino <= last, that only this session may give out. */
+export interface InodeRange {
+  readonly first: Ino;
+  readonly last: Ino;
+  readonly session: SessionId;
+}
+
 export interface TaskRow {
   readonly id: number;
   /** The only server that can do it. */
@@ -105,7 +112,7 @@ export interface MetaStore {
 
   sessions(): SessionRow[];
   putSession(row: SessionRow): void;
-  /** With its replies, ranges and locks; it has no opens any more. */
+  /** With its replies, ranges, journal and locks; it has no opens any more. */
   deleteSession(id: SessionId): void;
   openCount(session: SessionId): number;
   reply(session: SessionId, sequence: number): Uint8Array | undefined;
@@ -113,6 +120,13 @@ export interface MetaStore {
   /** Forgets replies with sequence < below. */
   pruneReplies(session: SessionId, below: number): void;
   keptReplies(session: SessionId): KeptReplies;
+
+  /** The last entry of the session's journal that was carried out; 0: none. */
+  journalled(session: SessionId): number;
+  setJournalled(session: SessionId, applied: number): void;
+  putInodeRange(range: InodeRange): void;
+  /** Whose range an inode number lies in. */
+  inodeOwner(ino: Ino): SessionId | undefined;
 
   /** In no particular order. */
   locks(): HeldLock[];

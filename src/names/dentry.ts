@@ -84,10 +84,7 @@ export interface Place {
 /** Finds a name, and the slot it would take. */
 export function* locate(parent: Ino, name: Uint8Array): Reading<Place> {
   const hash = hashName(name);
-  const [first] = yield* ask({ read: 'dentries', parent, fromHash: hash, limit: 1 });
-  if (first === undefined || first.hash !== hash) return { hash, dentry: undefined, slot: 0 };
-  const near = yield* ask({ read: 'dentries', parent, fromHash: hash, limit: DENTRY_SLOTS });
-  const group = near.filter((row) => row.hash === hash);
+  const group = yield* ask({ read: 'namesakes', parent, hash, name });
   const dentry = group.find((row) => Buffer.compare(row.name, name) === 0);
   for (let slot = 0; slot < DENTRY_SLOTS; slot++) {
     if (!group.some((row) => row.slot === slot)) return { hash, dentry, slot };

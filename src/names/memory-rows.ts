@@ -48,6 +48,8 @@ export class MemoryRows {
         return this.inodes.get(read.ino);
       case 'dentry':
         return this.#dentry(read.parent, read.name);
+      case 'namesakes':
+        return (this.dentries.get(read.parent) ?? []).filter((row) => row.hash === read.hash);
       case 'dentries':
         return (this.dentries.get(read.parent) ?? [])
           .filter((row) => row.hash >= read.fromHash)

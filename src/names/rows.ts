@@ -54,6 +54,8 @@ export interface XattrRow {
 export type RowRead =
   | { readonly read: 'inode'; readonly ino: Ino }
   | { readonly read: 'dentry'; readonly parent: Ino; readonly hash: number; readonly name: Uint8Array }
+  /** Rows of `parent` whose names have this hash, that of `name`. */
+  | { readonly read: 'namesakes'; readonly parent: Ino; readonly hash: number; readonly name: Uint8Array }
   /** Rows with row.hash >= fromHash in (hash, name) order, at most `limit`. */
   | { readonly read: 'dentries'; readonly parent: Ino; readonly fromHash: number; readonly limit: number }
   /** Extents overlapping [from, to), by offset, at most `limit`. */
@@ -80,6 +82,7 @@ export type RowRead =
 export interface RowAnswers {
   inode: InodeRow | undefined;
   dentry: DentryRow | undefined;
+  namesakes: readonly DentryRow[];
   dentries: readonly DentryRow[];
   extents: readonly ExtentRow[];
   chunk: ChunkRow | undefined;
@@ -113,3 +116,9 @@ export type RowChange =
   | { readonly delete: 'open'; readonly ino: Ino; readonly session: SessionId }
   /** The inode has no name and nobody has it open: its extents go step by step (see `reap`), then the inode. */
   | { readonly put: 'reapable'; readonly ino: Ino };
+
+/** The inode whose lease covers what a read asks for; undefined: none does. */
+export function inodeOfRead(read: RowRead): Ino | undefined {
+  if ('parent' in read) return read.parent;
+  return 'ino' in read ? read.ino : undefined;
+}

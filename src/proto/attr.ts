@@ -41,8 +41,10 @@ export const tAttr = Type.Object({
   crtime: tTimespec,
   /** Rises with every change of the inode, its extents or its xattrs. */
   version: tCount,
-  /** In a reply to a mount: the epoch of its shared lease on this inode; absent: it has none. */
+  /** In a reply to a mount: the epoch of its lease on this inode; absent: it has none. */
   lease: Type.Optional(tCount),
+  /** That lease is exclusive, and the inode is new: it has no entries, extents or xattrs but what the reply says. */
+  exclusive: Type.Optional(Type.Boolean()),
 });
 
 export type Attr = Static<typeof tAttr>;

@@ -1,14 +1,51 @@
 /**
  * Leases over the wire. They are granted along with attributes (Attr.lease) and belong to the session and its
- * connection: what was granted over one connection is void on the next.
+ * connection: what was granted over one connection is void on the next, but for what its journal holds.
  */
 import { Type } from '@sinclair/typebox';
 import { limits } from './limits.js';
 import { method } from './method.js';
-import { tCount, tIno, tNothing } from './schema.js';
+import { tCount, tIno, tNothing, tTimespec } from './schema.js';
 
-const tLeases = Type.Array(Type.Object({ ino: tIno, epoch: tCount }), {
-  maxItems: limits.leasesPerMessage,
+/** `keep`: what the holder may go on with; absent: nothing. */
+const tLeases = Type.Array(
+  Type.Object({ ino: tIno, epoch: tCount, keep: Type.Optional(Type.Literal('shared')) }),
+  { maxItems: limits.leasesPerMessage },
+);
+
+/** The mutations that a mount may carry out itself under exclusive leases. */
+export const JOURNALLED = [
+  'setattr',
+  'create',
+  'mknod',
+  'mkdir',
+  'symlink',
+  'link',
+  'unlink',
+  'rmdir',
+  'rename',
+  'open',
+  'release',
+  'setxattr',
+  'removexattr',
+  'commit',
+  'fallocate',
+  'copyRange',
+  'tmpfile',
+] as const;
+export type Journalled = (typeof JOURNALLED)[number];
+
+/** An operation that a mount has carried out already. */
+export const tJournalEntry = Type.Object({
+  method: Type.Union(JOURNALLED.map((name) => Type.Literal(name))),
+  /** As the method takes them. */
+  args: Type.Unknown(),
+  /** The time that it gave to what it changed. */
+  now: tTimespec,
+  /** The number that it gave to a new inode. */
+  ino: Type.Optional(tIno),
+  /** The inodes that it went by, each with the version that it had. */
+  saw: Type.Array(Type.Tuple([tIno, tCount]), { maxItems: limits.journalSaw }),
 });
 
 export const leaseMethods = {
@@ -21,12 +58,32 @@ export const leaseMethods = {
     args: Type.Object({ leases: tLeases, all: Type.Optional(Type.Boolean()) }),
     reply: tNothing,
   }),
+  /**
+   * Carries out, in order, what a mount has done under its exclusive leases. `first` is the number of the first
+   * entry; numbers of a session begin with 1 and have no gaps, and what was carried out before is passed over,
+   * so that this may be sent again. `leases`: the exclusive ones on the new inodes. `refused`: entries that were
+   * not carried out, because something they went by is not as it was or not as it has to be.
+   * **Codes:** badMessage (a gap, or an entry that no mount would make).
+   */
+  journal: method('control', {
+    args: Type.Object({
+      first: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+      entries: Type.Array(tJournalEntry, { maxItems: limits.journalEntriesPerMessage }),
+      durable: Type.Boolean(),
+    }),
+    reply: Type.Object({
+      leases: Type.Array(Type.Object({ ino: tIno, epoch: tCount })),
+      refused: Type.Array(Type.Object({ number: tCount, reason: Type.String() })),
+    }),
+    errnos: ['ENOSPC'],
+  }),
 } as const;
 
 export const leaseCallbacks = {
   /**
-   * Somebody waits for these: stop answering from what is remembered of the inodes, then `returnLeases`. A
-   * grant that is still on its way to the mount comes before its recall.
+   * Somebody waits for these: stop answering from what is remembered of the inodes (with `keep`: commit what was
+   * done to them, and do no more by yourself), then `returnLeases`. A grant that is still on its way to the mount
+   * comes before its recall.
    */
   recallLeases: method('control', { args: Type.Object({ leases: tLeases }), reply: tNothing }),
 } as const;

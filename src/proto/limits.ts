@@ -93,6 +93,16 @@ export const limits = {
   leaseMarginMs: 500,
   /** How long a recall may wait for the kernel's pages, and for opens to be told to the server. */
   leaseSettleMs: 3_000,
+  /** Operations that a mount has answered and the metadata server has not carried out; further ones wait. */
+  journalEntries: 8192,
+  /** How long such an operation waits for company; a batch that is large enough goes at once. */
+  journalDelayMs: 200,
+  journalEntriesPerMessage: 512,
+  /** Inodes that one of them may have gone by. */
+  journalSaw: 4200,
+  /** Inode numbers a mount reserves at a time, and how few are left when the next are fetched. */
+  inodesReserved: 4096,
+  inodesLow: 2048,
   leasesPerSession: 1_000_000,
   leasesPerMessage: 4096,
   /** What a mount keeps; a sixteenth of it is given back in one message. */

@@ -194,6 +194,8 @@ export const metaMethods = {
       ttlMs: tCount,
       /** How long leases go on after a heartbeat was sent. */
       leaseTtlMs: tCount,
+      /** The number of the last entry of the session's journal that was carried out; 0: none. */
+      journalled: tCount,
       now: tTimespec,
       map: tClusterMap,
     }),

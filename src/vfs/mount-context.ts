@@ -40,6 +40,7 @@ export class MountContext {
     this.accesses = keepsAtime ? new AccessTimes(fs, this.files, accessTimes) : undefined;
     this.locks = new LockOperations(this);
     fs.leaseDependents = {
+      writeBack: (inodes) => this.#writeBack(inodes),
       forget: (inodes) => this.#forget(inodes),
       settle: (leases) => withinRecall(this.#settle(leases), fs.clock),
     };
@@ -127,6 +128,12 @@ export class MountContext {
   keepPages(ino: Ino): boolean {
     if (this.#notifier === undefined || this.accesses !== undefined) return false;
     return this.fs.leases.keepPages(ino);
+  }
+
+  /** What was written to files is committed. **Errors:** why it cannot be. */
+  async #writeBack(inodes: readonly Ino[]): Promise<void> {
+    const pending = inodes.flatMap((ino) => this.files.get(ino)?.pending ?? []);
+    await Promise.all(pending.map((file) => this.fs.writer.flush(file, { durable: false })));
   }
 
   /** Names all at once, and attributes: both without a lock in the kernel. */

@@ -5,7 +5,7 @@
  */
 import { assert } from '../../src/base/assert.js';
 import type { MemoryStore } from '../../src/meta/memory-store.js';
-import type { IdKind, MetaStore } from '../../src/meta/store.js';
+import type { IdKind, InodeRange, MetaStore } from '../../src/meta/store.js';
 import type { Answer } from '../../src/names/operation.js';
 import type { RowChange, RowRead } from '../../src/names/rows.js';
 import type { Ino, SessionId } from '../../src/proto/ids.js';
@@ -23,6 +23,22 @@ export class RecordingStore implements MetaStore {
   constructor(rows: MemoryStore, history: History) {
     this.#rows = rows;
     this.#history = history;
+  }
+
+  journalled(session: SessionId): number {
+    return this.#rows.journalled(session);
+  }
+
+  setJournalled(session: SessionId, applied: number): void {
+    this.#rows.setJournalled(session, applied);
+  }
+
+  putInodeRange(range: InodeRange): void {
+    this.#rows.putInodeRange(range);
+  }
+
+  inodeOwner(ino: Ino): SessionId | undefined {
+    return this.#rows.inodeOwner(ino);
   }
 
   get filesystem(): MetaStore['filesystem'] {

@@ -1,13 +1,18 @@
 /** Where attributes are in the replies of the namespace's methods: leases are granted along with them. */
-import type { NamespaceMethod } from '../names/namespace.js';
+
 import type { Attr } from '../proto/attr.js';
+import type { Ino } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ReplyOf } from '../proto/method.js';
+import type { NamespaceMethod } from './namespace.js';
+import type { Outcome } from './operation.js';
 
 type Places = { readonly [K in NamespaceMethod]?: (reply: ReplyOf<MetaMethods[K]>) => readonly Attr[] };
 
 const itself = (attr: Attr): readonly Attr[] => [attr];
 const within = ({ attr }: { attr: Attr }): readonly Attr[] => [attr];
+
+const MAKERS: ReadonlySet<NamespaceMethod> = new Set(['create', 'mknod', 'mkdir', 'symlink']);
 
 const PLACES: Places = {
   lookup: itself,
@@ -31,4 +36,15 @@ export function attrsOf<K extends NamespaceMethod>(
 ): readonly Attr[] {
   const place: Places[K] = PLACES[method];
   return place?.(reply) ?? [];
+}
+
+/** The inode that an operation has made, unless it has extended attributes from the start. */
+export function bornIn<K extends NamespaceMethod>(
+  method: K,
+  { reply, changes }: Outcome<ReplyOf<MetaMethods[K]>>,
+): Ino | undefined {
+  const [attr] = MAKERS.has(method) ? attrsOf(method, reply) : [];
+  const isNew = attr?.version === 1 && changes.some((change) => 'put' in change && change.put === 'inode');
+  const hasXattrs = changes.some((change) => 'put' in change && change.put === 'xattr');
+  return isNew && !hasXattrs ? attr.ino : undefined;
 }

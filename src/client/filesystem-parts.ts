@@ -1,0 +1,158 @@
+/**
+ * What a mount's connection to a filesystem is put together from.
+ */
+import type { Clock } from '../base/clock.js';
+import { makeLog } from '../base/log.js';
+import type { RowChange } from '../names/rows.js';
+import type { ChunkId, SessionId } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf } from '../proto/method.js';
+import { AbandonedChunks } from './abandoned-chunks.js';
+import { boundedWait } from './bounded-wait.js';
+import { ChunkLinks, type Connect } from './chunk-links.js';
+import { ChunkReader } from './chunk-reader.js';
+import { ChunkWriter } from './chunk-writer.js';
+import type { ClusterView } from './cluster-view.js';
+import { ChunkIds } from './id-ranges.js';
+import { InodeNumbers } from './inode-numbers.js';
+import { Journal } from './journal.js';
+import { LeaseCache } from './lease-cache.js';
+import { LeaseHolder } from './lease-holder.js';
+import type { InterruptSource } from './link-call.js';
+import { LocalOperations } from './local-operations.js';
+import { MetadataCalls } from './metadata-calls.js';
+import type { MetadataLink } from './metadata-link.js';
+import { ReplicaReader } from './replica-reader.js';
+
+const log = makeLog('client');
+
+export interface PartsOptions {
+  readonly cacheDir: string;
+  readonly timeoutMs: number;
+  readonly dirtyBytes?: number;
+  readonly blockCacheBytes?: number;
+  readonly onOwnChange?: (changes: readonly RowChange[]) => void;
+}
+
+/** Made once the first session is open. */
+export interface Parts {
+  readonly leases: LeaseCache;
+  readonly holder: LeaseHolder;
+  readonly calls: MetadataCalls;
+  readonly journal: Journal;
+  readonly link: MetadataLink;
+  readonly links: ChunkLinks;
+  readonly writer: ChunkWriter;
+  readonly reader: ChunkReader;
+}
+
+/** Parts, and what the link tells them. */
+export interface MadeParts extends Parts {
+  readonly view: ClusterView;
+  readonly connected: () => void;
+  readonly forgetSession: () => void;
+}
+
+export function makeParts(
+  over: { link: MetadataLink; view: ClusterView; clock: Clock; connect: Connect },
+  options: PartsOptions,
+): MadeParts {
+  const { link, view, clock, connect } = over;
+  const { timeoutMs } = options;
+  const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
+  const links = new ChunkLinks({ connect, clock });
+  const ids = new ChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
+  const abandoned = new AbandonedChunks((chunks) => link.call('abandonChunks', { chunks }, untilAnswered));
+  const refreshMap = (): void => link.refreshMap();
+  const leases = new LeaseCache({
+    trustedMs: () => link.leasesTrustedMs,
+    maxLeases: limits.leasesCached,
+    giveBack: (dropped) => void holder.giveBack(dropped),
+    onChanged: (ino) => own.rows.drop(ino),
+  });
+  const numbers = new InodeNumbers((count) => link.call('reserveIds', { kind: 'inode', count }));
+  const returnLeases = (args: ArgsOf<MetaMethods['returnLeases']>): Promise<unknown> =>
+    link.call('returnLeases', args);
+  const journal = new Journal({
+    clock,
+    cacheDir: options.cacheDir,
+    send: (args) => link.call('journal', args, untilAnswered),
+    onAnswered: (reply, last) => {
+      const unneeded = own.answered(reply, last);
+      // Nobody waits for them.
+      if (unneeded.length > 0) returnLeases({ leases: unneeded }).catch(() => {});
+    },
+    onRefused: (entries) => {
+      for (const { entry, reason, inodes } of entries) {
+        log.error('what was changed here was refused: others have changed the same meanwhile', {
+          method: entry.method,
+          args: entry.args,
+          reason,
+        });
+        for (const ino of inodes) leases.changed(ino, { entries: true });
+        holder.forgetInKernel(inodes);
+      }
+    },
+  });
+  const own: LocalOperations = new LocalOperations({
+    cache: leases,
+    journal,
+    numbers,
+    now: () => link.serverClock.now(),
+    session: () => link.session,
+    isTrusted: () => link.leasesTrustedMs > 0,
+    onChange: options.onOwnChange,
+  });
+  const holder: LeaseHolder = new LeaseHolder(
+    leases,
+    {
+      connection: () => link.connections,
+      send: returnLeases,
+    },
+    own,
+  );
+  const calls = new MetadataCalls({ link, leases, own, journal, holder, clock, timeoutMs });
+  const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
+  const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
+  const writer = new ChunkWriter({
+    clock,
+    serverClock: link.serverClock,
+    view,
+    links,
+    ids,
+    timeoutMs,
+    dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
+    refreshMap,
+    commit: async (args) => {
+      const reply = await calls.call('commit', args, untilAnswered);
+      if (args.durable && !(await journal.flush({ durable: true })))
+        await link.call('sync', {}, untilAnswered);
+      return reply;
+    },
+    sync: async (request: InterruptSource | undefined) => {
+      await boundedWait({ clock, timeoutMs, request, op: 'sync' }, (done) => journal.whenFlushed(done));
+      await link.call('sync', {}, { request });
+    },
+    abandon: (id: ChunkId) => abandoned.add(id),
+    onCommitted: (id, bytes) => reader.keep(id, bytes),
+  });
+  const forgetSession = (): void => {
+    ids.clear();
+    abandoned.clear();
+    reader.clear();
+    writer.sessionLost();
+    leases.clear();
+    own.clear();
+    numbers.clear();
+  };
+  let began: SessionId | undefined;
+  const connected = (): void => {
+    own.connected();
+    if (link.session !== undefined && link.session !== began) journal.begin(link.session);
+    began = link.session;
+    holder.connected();
+  };
+  connected();
+  return { link, links, writer, reader, leases, holder, journal, calls, view, connected, forgetSession };
+}

@@ -1,0 +1,270 @@
+/**
+ * What this mount has answered under exclusive leases and the metadata server has not carried out yet: in order,
+ * on this machine's disk (`journal.db` in the cache directory) before it is answered, so that it outlives the
+ * daemon, and sent in batches in the background.
+ *
+ * INVARIANT: numbers have no gaps; an entry leaves the journal when the server has answered for it.
+ */
+import { join } from 'node:path';
+import { Packr } from 'msgpackr';
+import type { Clock, Timer } from '../base/clock.js';
+import { makeLog } from '../base/log.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino, SessionId } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { type Database, openDatabase } from '../sqlite/database.js';
+
+const log = makeLog('client');
+
+/** "lfjn" in the file's header. */
+const APPLICATION_ID = 0x6c66_6a6e;
+const FORMAT_VERSION = 1;
+
+const TABLES = `
+CREATE TABLE entries(number INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
+CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), session INTEGER NOT NULL) STRICT;
+`;
+
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 2_000;
+
+export type JournalEntry = ArgsOf<MetaMethods['journal']>['entries'][number];
+export type JournalReply = ReplyOf<MetaMethods['journal']>;
+
+interface Numbered {
+  readonly number: number;
+  readonly entry: JournalEntry;
+  /** The inodes that it has changed, or made. */
+  readonly inodes: readonly Ino[];
+}
+
+export interface RefusedEntry extends Numbered {
+  readonly reason: string;
+}
+
+export interface JournalOptions {
+  readonly clock: Clock;
+  readonly cacheDir: string;
+  readonly send: (args: ArgsOf<MetaMethods['journal']>) => Promise<JournalReply>;
+  /** The server has answered for entries up to `last`. */
+  readonly onAnswered: (reply: JournalReply, last: number) => void;
+  readonly onRefused: (entries: readonly RefusedEntry[]) => void;
+}
+
+const packr = new Packr({ useRecords: false });
+
+function openJournal(cacheDir: string): Database {
+  return openDatabase({
+    path: join(cacheDir, 'journal.db'),
+    applicationId: APPLICATION_ID,
+    formatVersion: FORMAT_VERSION,
+    migrate: (db) => db.exec(TABLES),
+    create: true,
+  });
+}
+
+/** What an earlier daemon has answered and not brought to the server. */
+function leftovers(db: Database): Numbered[] {
+  return db
+    .prepare<{ number: number; entry: Buffer }>('SELECT number, entry FROM entries ORDER BY number')
+    .all()
+    .map(({ number, entry: bytes }) => {
+      const entry = packr.unpack(bytes) as JournalEntry;
+      const inodes = entry.saw.map(([ino]) => ino);
+      return { number, entry, inodes: entry.ino === undefined ? inodes : [...inodes, entry.ino] };
+    });
+}
+
+/**
+ * Brings what an earlier daemon has left to the server, under the session in which it was done. What is refused
+ * stays: it is tried under the next session. **Errors:** ProtocolError, those of the server's storage.
+ */
+export async function recoverJournal(
+  cacheDir: string,
+  from: { session: SessionId; journalled: number; send: JournalOptions['send'] },
+): Promise<void> {
+  const db = openJournal(cacheDir);
+  try {
+    const owner = db.prepare<{ session: SessionId }>('SELECT session FROM owner').get();
+    if (owner?.session !== from.session) return;
+    db.run('DELETE FROM entries WHERE number <= ?', from.journalled);
+    const left = leftovers(db);
+    if (left.length > 0)
+      log.warn('an earlier mount has left changes, which are made now', { count: left.length });
+    for (let at = 0; at < left.length; at += limits.journalEntriesPerMessage) {
+      const batch = left.slice(at, at + limits.journalEntriesPerMessage);
+      const [first] = batch;
+      if (first === undefined) return;
+      const entries = batch.map(({ entry }) => entry);
+      const { refused } = await from.send({ first: first.number, entries, durable: true });
+      const kept = new Set(refused.map(({ number }) => number));
+      for (const { number } of batch)
+        if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
+    }
+  } finally {
+    db.close();
+  }
+}
+
+export class Journal {
+  readonly #options: JournalOptions;
+  readonly #db: Database;
+  /** Not answered, by number. */
+  #entries: Numbered[] = [];
+  #next = 1;
+  /** The last entry that has changed each inode. */
+  readonly #touched = new Map<Ino, number>();
+  #timer: Timer | undefined;
+  #running = false;
+  #durableWanted = false;
+  /** The server has entries up to this one on disk. */
+  #durableUpTo = 0;
+  #waiters: { readonly upTo: number; readonly done: (error?: FsError) => void }[] = [];
+  isClosed = false;
+
+  constructor(options: JournalOptions) {
+    this.#options = options;
+    this.#db = openJournal(options.cacheDir);
+    this.#entries = leftovers(this.#db);
+  }
+
+  /** The number of the newest entry. */
+  get last(): number {
+    return this.#next - 1;
+  }
+
+  get size(): number {
+    return this.#entries.length;
+  }
+
+  /** The server does not know yet all that was done to an inode here. */
+  isDirty(ino: Ino): boolean {
+    return this.#touched.has(ino);
+  }
+
+  /** Begins anew for a session: what is left of an earlier one is to be done under this one. */
+  begin(session: SessionId): void {
+    this.#db.transaction(() => {
+      this.#db.run('DELETE FROM entries');
+      this.#db.run('INSERT OR REPLACE INTO owner(id, session) VALUES (1, ?)', session);
+    });
+    this.#next = 1;
+    this.#durableUpTo = 0;
+    const entries = this.#entries;
+    this.#entries = [];
+    this.#touched.clear();
+    for (const { entry, inodes } of entries) this.append(entry, inodes);
+  }
+
+  /** **Errors:** ENOSPC, EIO of this machine's disk; it is not done then. */
+  append(entry: JournalEntry, inodes: readonly Ino[]): void {
+    const number = this.#next;
+    this.#db.run('INSERT INTO entries(number, entry) VALUES (?, ?)', number, packr.pack(entry));
+    this.#next++;
+    this.#entries.push({ number, entry, inodes });
+    for (const ino of inodes) this.#touched.set(ino, number);
+    if (this.#entries.length >= limits.journalEntriesPerMessage) void this.#run();
+    else this.#timer ??= this.#options.clock.after(limits.journalDelayMs, () => void this.#run());
+  }
+
+  /**
+   * Calls `done` when the server has answered for everything that is in the journal now, at once if that is
+   * nothing. Returns the way not to be called.
+   */
+  whenFlushed(done: (error?: FsError) => void): () => void {
+    if (this.#entries.length === 0 || this.isClosed) {
+      done(this.#entries.length === 0 ? undefined : new FsError('EIO', 'journal', { detail: 'unmounted' }));
+      return () => {};
+    }
+    const waiter = { upTo: this.#next - 1, done };
+    this.#waiters.push(waiter);
+    void this.#run();
+    return () => {
+      this.#waiters = this.#waiters.filter((other) => other !== waiter);
+    };
+  }
+
+  /**
+   * Resolves when the server has answered for everything that is in the journal now; to whether it has it on
+   * disk, which it is asked for with `durable`. **Errors:** those of the server's storage; EIO when it is closed.
+   */
+  flush({ durable = false } = {}): Promise<boolean> {
+    const upTo = this.last;
+    if (durable && this.#entries.length > 0) this.#durableWanted = true;
+    return new Promise((resolve, reject) => {
+      this.whenFlushed((error) => (error === undefined ? resolve(this.#durableUpTo >= upTo) : reject(error)));
+    });
+  }
+
+  async #run(): Promise<void> {
+    if (this.#running) return;
+    this.#running = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    let pauseMs = RETRY_MIN_MS;
+    while (this.#entries.length > 0 && !this.isClosed) {
+      try {
+        await this.#send();
+        pauseMs = RETRY_MIN_MS;
+      } catch (error) {
+        const failure = error instanceof FsError ? error : new FsError('EIO', 'journal', { cause: error });
+        log.error('what was changed here cannot be brought to the metadata server yet', {
+          entries: this.#entries.length,
+          error: String(error),
+        });
+        for (const { done } of this.#waiters.splice(0)) done(failure);
+        if (this.isClosed) break;
+        const pause = pauseMs;
+        await new Promise<void>((resolve) => this.#options.clock.after(pause, resolve));
+        pauseMs = Math.min(2 * pauseMs, RETRY_MAX_MS);
+      }
+    }
+    this.#running = false;
+  }
+
+  async #send(): Promise<void> {
+    const batch = this.#entries.slice(0, limits.journalEntriesPerMessage);
+    const [first] = batch;
+    if (first === undefined) return;
+    const durable = this.#durableWanted && batch.length === this.#entries.length;
+    if (durable) this.#durableWanted = false;
+    const reply = await this.#options.send({
+      first: first.number,
+      entries: batch.map(({ entry }) => entry),
+      durable,
+    });
+    // A session that was lost meanwhile has begun anew.
+    if (this.#entries[0] !== first) return;
+    if (durable) this.#durableUpTo = batch.at(-1)?.number ?? 0;
+    this.#answered(batch, reply);
+  }
+
+  #answered(batch: readonly Numbered[], reply: JournalReply): void {
+    const last = batch.at(-1)?.number ?? 0;
+    this.#db.run('DELETE FROM entries WHERE number <= ?', last);
+    this.#entries.splice(0, batch.length);
+    for (const { inodes } of batch)
+      for (const ino of inodes) if ((this.#touched.get(ino) ?? 0) <= last) this.#touched.delete(ino);
+    this.#options.onAnswered(reply, last);
+    const reasons = new Map(reply.refused.map(({ number, reason }) => [number, reason]));
+    const refused = batch.flatMap((each) => {
+      const reason = reasons.get(each.number);
+      return reason === undefined ? [] : [{ ...each, reason }];
+    });
+    if (refused.length > 0) this.#options.onRefused(refused);
+    const waiters = this.#waiters;
+    this.#waiters = waiters.filter(({ upTo }) => upTo > last);
+    for (const { upTo, done } of waiters) if (upTo <= last) done();
+  }
+
+  /** What is left stays on disk. */
+  close(): void {
+    this.isClosed = true;
+    this.#timer?.cancel();
+    for (const { done } of this.#waiters.splice(0))
+      done(new FsError('EIO', 'journal', { detail: 'unmounted' }));
+    this.#db.close();
+  }
+}

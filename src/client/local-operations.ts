@@ -1,0 +1,245 @@
+/**
+ * Operations that this mount carries out by itself: the rules of names/ over rows that it has exclusive leases
+ * on. What changes something is written into the journal before it is answered; the server does the same again,
+ * with the same outcome, because nobody else could change these rows meanwhile.
+ *
+ * INVARIANT: nothing is done here while a change of this mount is on its way to the server, or may be: it could
+ * be about the same rows. Whatever changes something there waits until the journal is empty.
+ */
+import type { Timespec } from '../base/clock.js';
+import { type NamespaceMethod, namespace } from '../names/namespace.js';
+import { type Operation, type Outcome, runSync } from '../names/operation.js';
+import { attrsOf } from '../names/reply-attrs.js';
+import type { InodeRow, RowChange, RowRead } from '../names/rows.js';
+import { type Attr, isDir } from '../proto/attr.js';
+import type { Ino, SessionId } from '../proto/ids.js';
+import { JOURNALLED, type Journalled } from '../proto/lease-methods.js';
+import { limits } from '../proto/limits.js';
+import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import type { InodeNumbers } from './inode-numbers.js';
+import type { Journal } from './journal.js';
+import type { HeldLease, LeaseCache } from './lease-cache.js';
+import { LeasedRows, NOT_COVERED } from './leased-rows.js';
+
+type Method = keyof MetaMethods & string;
+
+export interface LocalOperationsOptions {
+  readonly cache: LeaseCache;
+  readonly journal: Journal;
+  readonly numbers: InodeNumbers;
+  readonly now: () => Timespec;
+  readonly session: () => SessionId | undefined;
+  /** Whether leases can be trusted now. */
+  readonly isTrusted: () => boolean;
+  /** Told of every change as it is made; for tests. */
+  readonly onChange?: ((changes: readonly RowChange[]) => void) | undefined;
+}
+
+const journalled: ReadonlySet<string> = new Set(JOURNALLED);
+const isJournalled = (method: Method): method is Journalled => journalled.has(method);
+/** About identifiers alone: they may go at any time. */
+const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
+const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
+
+/** A change that is on its way to the server. */
+export interface OnItsWay {
+  /** Its outcome is known, or it will never be carried out. */
+  readonly ended: () => void;
+}
+
+export class LocalOperations {
+  readonly rows: LeasedRows;
+  readonly #options: LocalOperationsOptions;
+  readonly #onTheirWay = new Set<object>();
+  /** Of inodes that were removed here, to be given back behind that entry of the journal. */
+  #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
+
+  constructor(options: LocalOperationsOptions) {
+    this.#options = options;
+    this.rows = new LeasedRows({ namesOf: (ino) => options.cache.namesOf(ino) });
+  }
+
+  /** Carries it out, if it can be here: undefined: the server has to. **Errors:** the method's; ENOSPC, EIO of this machine's disk. */
+  run<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>): ReplyOf<MetaMethods[K]> | undefined;
+  run(method: Method, args: Subjects): unknown {
+    if (this.rows.size === 0 || !isNamespace(method) || !this.#options.isTrusted()) return undefined;
+    const changes = metaMethods[method].kind === 'mutation';
+    if (changes && (!isJournalled(method) || this.#onTheirWay.size > 0)) return undefined;
+    if (changes && this.#options.journal.size >= limits.journalEntries) return undefined;
+    if (!this.#mayRun(args)) return undefined;
+    try {
+      return this.#run(method, args);
+    } catch (error) {
+      if (error === NOT_COVERED) return undefined;
+      throw error;
+    }
+  }
+
+  /** A first look, because most of what is asked is not covered. */
+  #mayRun({ ino, parent, newParent, inos, files }: Subjects): boolean {
+    const mine = (each: Ino): boolean => this.rows.has(each);
+    const subjects = [ino, parent, newParent].filter((each) => each !== undefined);
+    return subjects.every(mine) && (inos ?? []).every(mine) && (files ?? []).every((file) => mine(file.ino));
+  }
+
+  #run(method: NamespaceMethod, args: Subjects): unknown {
+    const session = this.#options.session();
+    if (session === undefined) throw NOT_COVERED;
+    const now = this.#options.now();
+    const saw = new Map<Ino, number>();
+    let born: Ino | undefined;
+    // The union of all methods' arguments cannot be told apart by TypeScript; the caller's types have done it.
+    const operation = (
+      namespace[method] as (
+        context: { now: Timespec; session: SessionId },
+        args: unknown,
+      ) => Operation<unknown>
+    )({ now, session }, args);
+    const outcome: Outcome<unknown> = runSync(operation, (read) => {
+      if (read.read === 'newIno') {
+        born = this.#options.numbers.take();
+        if (born === undefined) throw NOT_COVERED;
+        return born;
+      }
+      const answer = this.rows.answer(read);
+      if (read.read === 'inode') this.#saw(saw, read, answer as InodeRow | undefined);
+      return answer;
+    });
+    if (outcome.changes.length > 0 && isJournalled(method))
+      this.#done(method, args, { now, saw, born, outcome });
+    return outcome.reply;
+  }
+
+  #saw(saw: Map<Ino, number>, { ino }: RowRead & { read: 'inode' }, row: InodeRow | undefined): void {
+    if (row === undefined || saw.size >= limits.journalSaw) throw NOT_COVERED;
+    saw.set(ino, row.version);
+  }
+
+  #done(
+    method: Journalled,
+    args: unknown,
+    done: { now: Timespec; saw: Map<Ino, number>; born: Ino | undefined; outcome: Outcome<unknown> },
+  ): void {
+    const { now, saw, born, outcome } = done;
+    const { changes } = outcome;
+    const entry = { method, args, now, saw: [...saw], ...(born === undefined ? {} : { ino: born }) };
+    this.#options.journal.append(entry, [...saw.keys(), ...(born === undefined ? [] : [born])]);
+    this.rows.apply(changes);
+    this.#mirror(changes, born);
+    this.#options.onChange?.(changes);
+  }
+
+  /** What is remembered for reading follows. */
+  #mirror(changes: readonly RowChange[], born: Ino | undefined): void {
+    const { cache } = this.#options;
+    for (const change of changes) {
+      if ('put' in change) {
+        if (change.put === 'inode') {
+          const { parent: _parent, target: _target, ...attr } = change.row;
+          if (change.row.ino === born) cache.born(attr);
+          else cache.attr(attr);
+        } else if (change.put === 'dentry')
+          cache.ownEntry(change.row.parent, change.row.name, change.row.ino);
+      } else if ('delete' in change) {
+        if (change.delete === 'inode') this.#gone(cache.gone(change.ino));
+        else if (change.delete === 'dentry') cache.ownEntry(change.parent, change.name, null);
+      }
+    }
+  }
+
+  #gone(lease: HeldLease | undefined): void {
+    if (lease !== undefined) this.#returns.push({ lease, behind: this.#options.journal.last });
+  }
+
+  /** The server has carried out entries up to this one. Answers the leases that are not needed any more. */
+  answered({ leases }: { leases: readonly HeldLease[] }, last: number): HeldLease[] {
+    const unknown = leases.filter(({ ino, epoch }) => !this.#options.cache.leased(ino, epoch));
+    const due = this.#returns.filter(({ behind }) => behind <= last);
+    this.#returns = this.#returns.filter(({ behind }) => behind > last);
+    return [...unknown, ...due.map(({ lease }) => lease)];
+  }
+
+  /** Whether it has to wait until the journal is empty. */
+  mustWait(method: Method, args: Subjects): boolean {
+    const { journal } = this.#options;
+    if (journal.size === 0 || APART.has(method)) return false;
+    const isAbout = isNamespace(method) || method === 'setlk' || method === 'getlk';
+    if (isNamespace(method) && metaMethods[method].kind === 'mutation') return true;
+    if (!isAbout) return method === 'sync' || method === 'statfs';
+    const { ino, parent } = args;
+    return [ino, parent].some((each) => each !== undefined && journal.isDirty(each));
+  }
+
+  /** Whether a reply says of some inode what was so before the journal. */
+  isBehind<K extends Method>(method: K, reply: ReplyOf<MetaMethods[K]>): boolean {
+    const { journal } = this.#options;
+    if (journal.size === 0 || !isNamespace(method)) return false;
+    return attrsOf(method, reply as never).some(({ ino }) => journal.isDirty(ino));
+  }
+
+  /** A call goes to the server. */
+  sending(method: Method): OnItsWay | undefined {
+    if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return undefined;
+    const token = {};
+    this.#onTheirWay.add(token);
+    return { ended: () => void this.#onTheirWay.delete(token) };
+  }
+
+  /** The server has made something for this mount alone. */
+  made<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, reply: ReplyOf<MetaMethods[K]>): void;
+  made(method: Method, args: Subjects, reply: unknown): void {
+    if (!isNamespace(method)) return;
+    for (const attr of attrsOf(method, reply as never)) {
+      if (attr.exclusive !== true) {
+        if (metaMethods[method].kind === 'mutation') this.rows.drop(attr.ino);
+        continue;
+      }
+      const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
+      const parent = isDir(attr.mode) ? (args.parent ?? null) : null;
+      this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
+      this.#options.numbers.prepare();
+    }
+  }
+
+  /** There is another connection: what was on its way over the last one is known, or goes over this one. */
+  connected(): void {
+    this.#onTheirWay.clear();
+  }
+
+  /** Somebody else is to see these, or to change them. Nothing more is done to them here; never fails. */
+  async settle(inodes: readonly Ino[]): Promise<void> {
+    const { journal } = this.#options;
+    for (const ino of inodes) this.rows.drop(ino);
+    while (inodes.some((ino) => journal.isDirty(ino))) if (!(await this.#flushed())) return;
+  }
+
+  async settleAll(): Promise<void> {
+    while (this.#options.journal.size > 0) if (!(await this.#flushed())) return;
+  }
+
+  /** False: there is nothing to wait for any more. */
+  async #flushed(): Promise<boolean> {
+    const { journal } = this.#options;
+    // It goes on being tried, and is told in the log.
+    await journal.flush().catch(() => {});
+    return !journal.isClosed;
+  }
+
+  clear(): void {
+    this.rows.clear();
+    this.#returns = [];
+  }
+}
+
+/** What the arguments of methods are about. */
+export interface Subjects {
+  readonly [other: string]: unknown;
+  readonly ino?: Ino;
+  readonly parent?: Ino;
+  readonly newParent?: Ino;
+  readonly newIno?: Ino;
+  readonly target?: Uint8Array;
+  readonly inos?: readonly Ino[];
+  readonly files?: readonly { readonly ino: Ino }[];
+}

@@ -1,0 +1,120 @@
+/**
+ * The way of a call to the metadata server past what answers it on this side: what is remembered under leases,
+ * then the mount itself under exclusive ones. What has to go to the server waits until it knows what was done
+ * here, where that matters; and every reply is learned from.
+ */
+import type { Clock } from '../base/clock.js';
+import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
+import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { boundedWait } from './bounded-wait.js';
+import type { Journal } from './journal.js';
+import type { LeaseCache } from './lease-cache.js';
+import type { LeaseHolder } from './lease-holder.js';
+import type { LocalOperations } from './local-operations.js';
+import type { MetadataCallOptions, MetadataLink } from './metadata-link.js';
+
+type Method = keyof MetaMethods & string;
+
+export interface MetadataCallsOptions {
+  readonly link: MetadataLink;
+  readonly leases: LeaseCache;
+  readonly own: LocalOperations;
+  readonly journal: Journal;
+  readonly holder: LeaseHolder;
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+}
+
+export class MetadataCalls {
+  readonly #options: MetadataCallsOptions;
+
+  constructor(options: MetadataCallsOptions) {
+    this.#options = options;
+  }
+
+  /** **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
+  call<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    const { leases, own } = this.#options;
+    try {
+      const known = leases.answer(method, args) ?? own.run(method, args);
+      if (known !== undefined) return Promise.resolve(known);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (own.mustWait(method, args)) return this.#afterJournal(method, args, options);
+    return this.#send(method, args, options).then((reply) =>
+      own.isBehind(method, reply) ? this.#afterJournal(method, args, options) : reply,
+    );
+  }
+
+  /** As `call`, once the server knows what was done here. */
+  async #afterJournal<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    const { clock, journal } = this.#options;
+    const { timeoutMs = this.#options.timeoutMs, request } = options;
+    await boundedWait({ clock, timeoutMs, request, op: method }, (done) => journal.whenFlushed(done));
+    return await this.call(method, args, options);
+  }
+
+  #send<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    const { link, leases, own, holder } = this.#options;
+    const { onLate } = options;
+    const { moment } = leases;
+    const isChange = metaMethods[method].kind === 'mutation';
+    const onItsWay = own.sending(method);
+    const onEnded = (): void => onItsWay?.ended();
+    let around: readonly Ino[] = [];
+    const late = (reply: ReplyOf<MetaMethods[K]>): void => {
+      this.#learn(method, args, reply, moment);
+      holder.forgetInKernel(around);
+      onLate?.(reply);
+    };
+    return link.call(method, args, { ...options, onLate: late, onEnded }).then(
+      (reply) => {
+        this.#learn(method, args, reply, moment);
+        return reply;
+      },
+      (error: unknown) => {
+        if (isChange && isUncertain(error)) {
+          around = leases.uncertain(args);
+          holder.forgetInKernel(around);
+        }
+        if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
+          leases.missing(args, moment);
+        throw error;
+      },
+    );
+  }
+
+  #learn<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    reply: ReplyOf<MetaMethods[K]>,
+    moment: number,
+  ): void {
+    const { leases, own } = this.#options;
+    if (own.isBehind(method, reply)) return;
+    leases.learn(method, args, reply, moment);
+    own.made(method, args, reply);
+  }
+}
+
+const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
+  method === 'lookup';
+
+/** Whether what was asked for may have been done, or may be done yet. */
+const isUncertain = (error: unknown): boolean =>
+  !(error instanceof FsError) || ['EINTR', 'ETIMEDOUT', 'EIO'].includes(error.code);
