@@ -42,16 +42,22 @@ const isJournalled = (method: Method): method is Journalled => journalled.has(me
 const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
 const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
 
-/** A change that is on its way to the server. */
-export interface OnItsWay {
+/** A change that is on its way to the server, over however many connections. */
+interface OnItsWay {
+  /** Nobody waits for it any more: it may be carried out as long as this connection lasts. */
+  isGivenUp: boolean;
+}
+
+export interface Sending {
   /** Its outcome is known, or it will never be carried out. */
   readonly ended: () => void;
+  readonly givenUp: () => void;
 }
 
 export class LocalOperations {
   readonly rows: LeasedRows;
   readonly #options: LocalOperationsOptions;
-  readonly #onTheirWay = new Set<object>();
+  readonly #onTheirWay = new Set<OnItsWay>();
   /** Of inodes that were removed here, to be given back behind that entry of the journal. */
   #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
 
@@ -179,11 +185,16 @@ export class LocalOperations {
   }
 
   /** A call goes to the server. */
-  sending(method: Method): OnItsWay | undefined {
+  sending(method: Method): Sending | undefined {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return undefined;
-    const token = {};
-    this.#onTheirWay.add(token);
-    return { ended: () => void this.#onTheirWay.delete(token) };
+    const call: OnItsWay = { isGivenUp: false };
+    this.#onTheirWay.add(call);
+    return {
+      ended: () => void this.#onTheirWay.delete(call),
+      givenUp: () => {
+        call.isGivenUp = true;
+      },
+    };
   }
 
   /** The server has made something for this mount alone. */
@@ -202,9 +213,9 @@ export class LocalOperations {
     }
   }
 
-  /** There is another connection: what was on its way over the last one is known, or goes over this one. */
+  /** There is another connection. */
   connected(): void {
-    this.#onTheirWay.clear();
+    for (const call of this.#onTheirWay) if (call.isGivenUp) this.#onTheirWay.delete(call);
   }
 
   /** Somebody else is to see these, or to change them. Nothing more is done to them here; never fails. */

@@ -79,15 +79,19 @@ export class MetadataCalls {
     let around: readonly Ino[] = [];
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
       this.#learn(method, args, reply, moment);
+      onEnded();
       holder.forgetInKernel(around);
       onLate?.(reply);
     };
     return link.call(method, args, { ...options, onLate: late, onEnded }).then(
       (reply) => {
         this.#learn(method, args, reply, moment);
+        onEnded();
         return reply;
       },
       (error: unknown) => {
+        // Where it was refused it has ended already.
+        onItsWay?.givenUp();
         if (isChange && isUncertain(error)) {
           around = leases.uncertain(args);
           holder.forgetInKernel(around);

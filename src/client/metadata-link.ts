@@ -72,7 +72,7 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
-  /** It was answered, whoever was told, or it will never be sent. */
+  /** It was refused, whoever was told, or it will never be sent. */
   readonly onEnded?: () => void;
 }
 
@@ -174,7 +174,6 @@ export class MetadataLink {
             if (error instanceof FsError) options.onEnded?.();
             throw error;
           });
-          options.onEnded?.();
           if (call.settle()) resolve(reply);
           else options.onLate?.(reply);
         },
