@@ -83,10 +83,8 @@ export class LocalOperations {
   }
 
   /** A first look, because most of what is asked is not covered. */
-  #mayRun({ ino, parent, newParent, inos, files }: Subjects): boolean {
-    const mine = (each: Ino): boolean => this.rows.has(each);
-    const subjects = [ino, parent, newParent].filter((each) => each !== undefined);
-    return subjects.every(mine) && (inos ?? []).every(mine) && (files ?? []).every((file) => mine(file.ino));
+  #mayRun(args: Subjects): boolean {
+    return subjectsOf(args).every((ino) => this.rows.has(ino));
   }
 
   #run(method: NamespaceMethod, args: Subjects): unknown {
@@ -201,11 +199,9 @@ export class LocalOperations {
   made<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, reply: ReplyOf<MetaMethods[K]>): void;
   made(method: Method, args: Subjects, reply: unknown): void {
     if (!isNamespace(method)) return;
+    if (metaMethods[method].kind === 'mutation') for (const ino of subjectsOf(args)) this.rows.drop(ino);
     for (const attr of attrsOf(method, reply as never)) {
-      if (attr.exclusive !== true) {
-        if (metaMethods[method].kind === 'mutation') this.rows.drop(attr.ino);
-        continue;
-      }
+      if (attr.exclusive !== true) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
       const parent = isDir(attr.mode) ? (args.parent ?? null) : null;
       this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
@@ -253,4 +249,9 @@ export interface Subjects {
   readonly target?: Uint8Array;
   readonly inos?: readonly Ino[];
   readonly files?: readonly { readonly ino: Ino }[];
+}
+
+function subjectsOf({ ino, parent, newParent, newIno, inos = [], files = [] }: Subjects): Ino[] {
+  const single = [ino, parent, newParent, newIno].filter((each) => each !== undefined);
+  return [...single, ...inos, ...files.map((file) => file.ino)];
 }
