@@ -48,6 +48,8 @@ export interface ChunkWriterOptions {
   readonly sync: (request: InterruptSource | undefined) => Promise<void>;
   /** Reports identifiers whose chunks are garbage; must not fail. */
   readonly abandon: (id: ChunkId) => void;
+  /** A chunk's bytes are parts of files, or of nothing. */
+  readonly onSettled?: (chunk: PendingChunk) => void;
   /** Bytes that have just become part of files. */
   readonly onCommitted: (id: ChunkId, bytes: Buffer) => void;
 }
@@ -311,6 +313,8 @@ export class ChunkWriter {
 
   #settled(chunk: PendingChunk, committed: boolean): void {
     this.#dirtyBytes -= chunk.length;
+    // What was given up with a session may be recovered by the next mount.
+    if (committed || chunk.files.size === 0) this.#options.onSettled?.(chunk);
     if (committed && chunk.id !== undefined) this.#options.onCommitted(chunk.id, chunk.bytes());
     this.#letIn();
   }

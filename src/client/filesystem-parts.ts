@@ -2,12 +2,12 @@
  * What a mount's connection to a filesystem is put together from.
  */
 import type { Clock } from '../base/clock.js';
-import { makeLog } from '../base/log.js';
 import type { RowChange } from '../names/rows.js';
 import type { ChunkId, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf } from '../proto/method.js';
+import type { Database } from '../sqlite/database.js';
 import { AbandonedChunks } from './abandoned-chunks.js';
 import { boundedWait } from './bounded-wait.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
@@ -17,15 +17,16 @@ import type { ClusterView } from './cluster-view.js';
 import { ChunkIds } from './id-ranges.js';
 import { InodeNumbers } from './inode-numbers.js';
 import { Journal } from './journal.js';
+import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
 import { LeaseHolder } from './lease-holder.js';
 import type { InterruptSource } from './link-call.js';
 import { LocalOperations } from './local-operations.js';
 import { MetadataCalls } from './metadata-calls.js';
 import type { MetadataLink } from './metadata-link.js';
+import { openMountDatabase } from './mount-database.js';
+import { LostAndFound } from './recovery.js';
 import { ReplicaReader } from './replica-reader.js';
-
-const log = makeLog('client');
 
 export interface PartsOptions {
   readonly cacheDir: string;
@@ -40,7 +41,11 @@ export interface Parts {
   readonly leases: LeaseCache;
   readonly holder: LeaseHolder;
   readonly calls: MetadataCalls;
+  readonly own: LocalOperations;
   readonly journal: Journal;
+  readonly db: Database;
+  readonly kept: KeptWrites;
+  readonly lost: LostAndFound;
   readonly link: MetadataLink;
   readonly links: ChunkLinks;
   readonly writer: ChunkWriter;
@@ -74,9 +79,12 @@ export function makeParts(
   const numbers = new InodeNumbers((count) => link.call('reserveIds', { kind: 'inode', count }));
   const returnLeases = (args: ArgsOf<MetaMethods['returnLeases']>): Promise<unknown> =>
     link.call('returnLeases', args);
+  const db = openMountDatabase(options.cacheDir);
+  const kept = new KeptWrites(db);
+  const lost = new LostAndFound(options.cacheDir);
   const journal = new Journal({
     clock,
-    cacheDir: options.cacheDir,
+    db,
     send: (args) => link.call('journal', args, untilAnswered),
     onAnswered: (reply, last) => {
       const unneeded = own.answered(reply, last);
@@ -84,12 +92,8 @@ export function makeParts(
       if (unneeded.length > 0) returnLeases({ leases: unneeded }).catch(() => {});
     },
     onRefused: (entries) => {
-      for (const { entry, reason, inodes } of entries) {
-        log.error('what was changed here was refused: others have changed the same meanwhile', {
-          method: entry.method,
-          args: entry.args,
-          reason,
-        });
+      lost.refused(entries);
+      for (const { inodes } of entries) {
         for (const ino of inodes) leases.changed(ino, { entries: true });
         holder.forgetInKernel(inodes);
       }
@@ -103,6 +107,7 @@ export function makeParts(
     session: () => link.session,
     isTrusted: () => link.leasesTrustedMs > 0,
     onChange: options.onOwnChange,
+    onVersion: (ino, version) => kept.version(ino, version),
   });
   const holder: LeaseHolder = new LeaseHolder(
     leases,
@@ -136,6 +141,7 @@ export function makeParts(
     },
     abandon: (id: ChunkId) => abandoned.add(id),
     onCommitted: (id, bytes) => reader.keep(id, bytes),
+    onSettled: (chunk) => kept.committed(chunk),
   });
   const forgetSession = (): void => {
     ids.clear();
@@ -154,5 +160,21 @@ export function makeParts(
     holder.connected();
   };
   connected();
-  return { link, links, writer, reader, leases, holder, journal, calls, view, connected, forgetSession };
+  return {
+    link,
+    links,
+    writer,
+    reader,
+    leases,
+    holder,
+    own,
+    journal,
+    db,
+    kept,
+    lost,
+    calls,
+    view,
+    connected,
+    forgetSession,
+  };
 }

@@ -24,8 +24,9 @@ import { type MadeParts, makeParts, type Parts } from './filesystem-parts.js';
 import { type Journal, recoverJournal } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseDependents, LeaseHolder } from './lease-holder.js';
-import type { MetadataCalls } from './metadata-calls.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
+import type { PendingFile } from './pending-file.js';
+import { recoverWrites } from './recovery.js';
 
 const log = makeLog('client');
 
@@ -58,7 +59,7 @@ export class Filesystem {
   readonly #link: MetadataLink;
   readonly #links: ChunkLinks;
   readonly #holder: LeaseHolder;
-  readonly #calls: MetadataCalls;
+  readonly #parts: Parts;
   /** What was done here and is not the server's yet. */
   readonly journal: Journal;
   /** What is remembered, and answered, without asking the server. */
@@ -81,7 +82,7 @@ export class Filesystem {
     this.#links = parts.links;
     this.leases = parts.leases;
     this.#holder = parts.holder;
-    this.#calls = parts.calls;
+    this.#parts = parts;
     this.journal = parts.journal;
   }
 
@@ -121,7 +122,21 @@ export class Filesystem {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    return this.#calls.call(method, args, options);
+    return this.#parts.calls.call(method, args, options);
+  }
+
+  /**
+   * A descriptor of a file is closed. True: what is pending of it is safe on this machine, and whoever else wants
+   * to see the file waits for it. **Errors:** ENOSPC, EIO of this machine's disk.
+   */
+  keptOnClose(file: PendingFile): boolean {
+    const version = this.#parts.own.versionOf(file.ino);
+    return version !== undefined && this.#parts.kept.keep(file, version);
+  }
+
+  /** What is pending of a file has changed otherwise than by a write. */
+  pendingChanged(file: PendingFile): void {
+    this.#parts.kept.changed(file);
   }
 
   /** The time on the server, later than all that it was seen to give. */
@@ -134,6 +149,11 @@ export class Filesystem {
     this.#link.serverClock.seen(attr.ctime);
   }
 
+  /** Ends without a word to anybody, as `kill -9` does, but for the lock on the database; for tests. */
+  abandon(): void {
+    this.#parts.db.close();
+  }
+
   /** Ends the session and all connections. What is not committed by then is lost: flush first. */
   async close(): Promise<void> {
     await this.journal.flush().catch((error: unknown) => {
@@ -141,6 +161,7 @@ export class Filesystem {
     });
     await this.#link.close();
     this.journal.close();
+    this.#parts.db.close();
     this.#links.close();
   }
 }
@@ -187,5 +208,7 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
   parts = makeParts({ link, view, clock, connect }, options);
   filesystem = new Filesystem(parts, options);
+  const { kept, writer, lost, calls } = parts;
+  await recoverWrites({ kept, writer, lost, getattr: (ino) => calls.call('getattr', { ino }) });
   return filesystem;
 }

@@ -1,11 +1,10 @@
 /**
  * What this mount has answered under exclusive leases and the metadata server has not carried out yet: in order,
- * on this machine's disk (`journal.db` in the cache directory) before it is answered, so that it outlives the
+ * on this machine's disk before it is answered, so that it outlives the
  * daemon, and sent in batches in the background.
  *
  * INVARIANT: numbers have no gaps; an entry leaves the journal when the server has answered for it.
  */
-import { join } from 'node:path';
 import { Packr } from 'msgpackr';
 import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
@@ -14,18 +13,10 @@ import type { Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
-import { type Database, openDatabase } from '../sqlite/database.js';
+import type { Database } from '../sqlite/database.js';
+import { openMountDatabase } from './mount-database.js';
 
 const log = makeLog('client');
-
-/** "lfjn" in the file's header. */
-const APPLICATION_ID = 0x6c66_6a6e;
-const FORMAT_VERSION = 1;
-
-const TABLES = `
-CREATE TABLE entries(number INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
-CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), session INTEGER NOT NULL) STRICT;
-`;
 
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 2_000;
@@ -46,7 +37,7 @@ export interface RefusedEntry extends Numbered {
 
 export interface JournalOptions {
   readonly clock: Clock;
-  readonly cacheDir: string;
+  readonly db: Database;
   readonly send: (args: ArgsOf<MetaMethods['journal']>) => Promise<JournalReply>;
   /** The server has answered for entries up to `last`. */
   readonly onAnswered: (reply: JournalReply, last: number) => void;
@@ -54,16 +45,6 @@ export interface JournalOptions {
 }
 
 const packr = new Packr({ useRecords: false });
-
-function openJournal(cacheDir: string): Database {
-  return openDatabase({
-    path: join(cacheDir, 'journal.db'),
-    applicationId: APPLICATION_ID,
-    formatVersion: FORMAT_VERSION,
-    migrate: (db) => db.exec(TABLES),
-    create: true,
-  });
-}
 
 /** What an earlier daemon has answered and not brought to the server. */
 function leftovers(db: Database): Numbered[] {
@@ -85,7 +66,7 @@ export async function recoverJournal(
   cacheDir: string,
   from: { session: SessionId; journalled: number; send: JournalOptions['send'] },
 ): Promise<void> {
-  const db = openJournal(cacheDir);
+  const db = openMountDatabase(cacheDir);
   try {
     const owner = db.prepare<{ session: SessionId }>('SELECT session FROM owner').get();
     if (owner?.session !== from.session) return;
@@ -126,7 +107,7 @@ export class Journal {
 
   constructor(options: JournalOptions) {
     this.#options = options;
-    this.#db = openJournal(options.cacheDir);
+    this.#db = options.db;
     this.#entries = leftovers(this.#db);
   }
 
@@ -265,6 +246,5 @@ export class Journal {
     this.#timer?.cancel();
     for (const { done } of this.#waiters.splice(0))
       done(new FsError('EIO', 'journal', { detail: 'unmounted' }));
-    this.#db.close();
   }
 }

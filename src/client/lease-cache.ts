@@ -46,9 +46,15 @@ export interface HeldLease {
 /** A lease that is being given up. */
 export interface DroppedLease extends HeldLease {
   readonly keepsPages: boolean;
+  readonly isExclusive: boolean;
 }
 
-const droppedLease = (ino: Ino, { epoch, keepsPages }: Leased): DroppedLease => ({ ino, epoch, keepsPages });
+const droppedLease = (ino: Ino, { epoch, keepsPages, isExclusive }: Leased): DroppedLease => ({
+  ino,
+  epoch,
+  keepsPages,
+  isExclusive,
+});
 
 type Method = keyof MetaMethods & string;
 

@@ -92,7 +92,8 @@ export class LeaseHolder {
 
   /** There are too many. Never fails. */
   async giveBack(leases: readonly DroppedLease[]): Promise<void> {
-    await this.#own.settle(inodesOf(leases));
+    const exclusive = leases.filter(({ isExclusive }) => isExclusive);
+    if (exclusive.length > 0) await this.#writeBack(inodesOf(exclusive));
     const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
     await this.#giveUp(leases, this.#returns.connection(), { leases: returned });
   }
@@ -116,8 +117,9 @@ export class LeaseHolder {
     this.#orphans = [];
     const connection = this.#returns.connection();
     if (connection <= 1) return;
-    this.#resettled = this.#own
-      .settleAll()
+    const exclusive = dropped.filter(({ isExclusive }) => isExclusive);
+    this.#resettled = this.#writeBack(inodesOf(exclusive))
+      .then(() => this.#own.settleAll())
       .then(() => this.#giveUp(dropped, connection, { leases: [], all: true }, { isForgotten: true }));
   }
 

@@ -32,6 +32,8 @@ export interface LocalOperationsOptions {
   readonly session: () => SessionId | undefined;
   /** Whether leases can be trusted now. */
   readonly isTrusted: () => boolean;
+  /** An inode has a new version, by this mount's doing. */
+  readonly onVersion: (ino: Ino, version: number) => void;
   /** Told of every change as it is made; for tests. */
   readonly onChange?: ((changes: readonly RowChange[]) => void) | undefined;
 }
@@ -141,6 +143,7 @@ export class LocalOperations {
       if ('put' in change) {
         if (change.put === 'inode') {
           const { parent: _parent, target: _target, ...attr } = change.row;
+          this.#options.onVersion(attr.ino, attr.version);
           if (change.row.ino === born) cache.born(attr);
           else cache.attr(attr);
         } else if (change.put === 'dentry')
@@ -201,6 +204,7 @@ export class LocalOperations {
     if (!isNamespace(method)) return;
     if (metaMethods[method].kind === 'mutation') for (const ino of subjectsOf(args)) this.rows.drop(ino);
     for (const attr of attrsOf(method, reply as never)) {
+      this.#options.onVersion(attr.ino, attr.version);
       if (attr.exclusive !== true) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
       const parent = isDir(attr.mode) ? (args.parent ?? null) : null;
@@ -212,6 +216,12 @@ export class LocalOperations {
   /** There is another connection. */
   connected(): void {
     for (const call of this.#onTheirWay) if (call.isGivenUp) this.#onTheirWay.delete(call);
+  }
+
+  /** The version of a file that is this mount's alone; undefined: it is not. */
+  versionOf(ino: Ino): number | undefined {
+    if (!this.rows.has(ino) || !this.#options.isTrusted()) return undefined;
+    return (this.rows.answer({ read: 'inode', ino }) as InodeRow | undefined)?.version;
   }
 
   /** Somebody else is to see these, or to change them. Nothing more is done to them here; never fails. */

@@ -100,6 +100,8 @@ export const limits = {
   journalEntriesPerMessage: 512,
   /** Inodes that one of them may have gone by. */
   journalSaw: 4200,
+  /** Bytes pending of a file up to which close(2) only keeps them on this machine's disk. */
+  keptBytesPerFile: 1 * MIB,
   /** Inode numbers a mount reserves at a time, and how few are left when the next are fetched. */
   inodesReserved: 4096,
   inodesLow: 2048,

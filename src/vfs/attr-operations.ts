@@ -76,6 +76,7 @@ export class AttrOperations {
       pending.mtime = pending.writtenAt;
     }
     if (change.mode !== undefined) pending.clearPrivileges = false;
+    this.#mount.fs.pendingChanged(pending);
     return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);
   }
 

@@ -111,6 +111,7 @@ export class FileOperations {
       const attr = await opens.mark(state, { truncate: true, request });
       fs.seen(attr);
       state.pending.truncate(0);
+      fs.pendingChanged(state.pending);
       state.changed(attr, fs.connections, true);
     };
     await fs.writer.exclusive(state.pending, mark, request);
@@ -141,7 +142,10 @@ export class FileOperations {
       state.markedIn = generation;
       // A release of the same file may have passed the create on the way: say again that it is open.
       if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
-      if (truncate && !created) state.pending.truncate(0);
+      if (truncate && !created) {
+        state.pending.truncate(0);
+        fs.pendingChanged(state.pending);
+      }
       const known = state.changed(attr, fs.connections, truncate);
       return { entry: this.#mount.entry(known, node.parent), open: this.#opened(state, flags) };
     } finally {
@@ -242,6 +246,10 @@ export class FileOperations {
     const handle = this.#handles.get(fh);
     const unlock = (): MaybePromise<void> => this.#mount.locks.closed(request, handle.state.ino, lockOwner);
     if (!handle.wrote && !handle.hasFailure) return unlock();
+    if (!handle.hasFailure && this.#mount.fs.keptOnClose(handle.state.pending)) {
+      handle.wrote = false;
+      return unlock();
+    }
     return this.#writeBack(request, handle).finally(unlock);
   }
 

@@ -316,6 +316,7 @@ t.test(
     t.ok(readFileSync(join(cluster.dir, 'own', 'session.json')).length > 0);
     // As if that daemon had been killed: its session stays at the server until the next one closes it.
     second.network.refuse(cluster.metaUrl);
+    second.fs.abandon();
     const third = await cluster.mount({ cacheDir: join(cluster.dir, 'own') });
     t.equal((await third.fs.call('status', {})).sessions.length, 1, 'the session left behind was closed');
   },

@@ -1,0 +1,147 @@
+/**
+ * Bytes of closed files that are not committed yet, on this machine's disk: a file that this mount alone has a
+ * lease on need not wait at close(2) until its chunk is stored on other machines. Whoever else wants to see it
+ * recalls the lease, and what was written is committed first; and when the daemon is killed, the next one finds
+ * the bytes here.
+ *
+ * INVARIANT: what was kept of a file is all that is pending of it, until it is committed.
+ */
+import type { Timespec } from '../base/clock.js';
+import type { Ino } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
+import type { Database } from '../sqlite/database.js';
+import type { PendingChunk } from './pending-chunk.js';
+import type { PendingFile } from './pending-file.js';
+
+/** Of an earlier daemon. */
+export interface LeftWrite {
+  readonly ino: Ino;
+  /** That the inode had when they were kept, or that this mount has given it since. */
+  readonly version: number;
+  readonly mtime: Timespec;
+  readonly clearPrivileges: boolean;
+  readonly pieces: readonly { readonly offset: number; readonly bytes: Buffer }[];
+}
+
+interface Kept {
+  readonly file: PendingFile;
+  readonly writtenAt: Timespec;
+  version: number;
+}
+
+export class KeptWrites {
+  readonly #db: Database;
+  readonly #kept = new Map<Ino, Kept>();
+  readonly #serials = new WeakMap<PendingChunk, number>();
+  #nextSerial: number;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#nextSerial =
+      (db.prepare<{ last: number | null }>('SELECT max(chunk) AS last FROM writes').get()?.last ?? 0) + 1;
+  }
+
+  /**
+   * Keeps what is pending of a file, whose inode has this version. False: it is too much, it has to be stored.
+   * **Errors:** ENOSPC, EIO of this machine's disk.
+   */
+  keep(file: PendingFile, version: number): boolean {
+    if (file.isClean) return true;
+    if (file.overlay.bytes > limits.keptBytesPerFile) return false;
+    const kept = this.#kept.get(file.ino);
+    if (kept?.writtenAt !== file.writtenAt) this.#write(file, version);
+    return true;
+  }
+
+  /** What was pending of a file has changed otherwise than by a write: it was cut, or got another time. */
+  changed(file: PendingFile): void {
+    const kept = this.#kept.get(file.ino);
+    if (kept !== undefined) this.#write(file, kept.version);
+  }
+
+  #write(file: PendingFile, version: number): void {
+    const { ino, mtime } = file;
+    this.#db.transaction(() => {
+      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
+      this.#db.run(
+        'INSERT OR REPLACE INTO written(ino, version, sec, nsec, clear_privileges) VALUES (?, ?, ?, ?, ?)',
+        ino,
+        version,
+        mtime.sec,
+        mtime.nsec,
+        file.clearPrivileges ? 1 : 0,
+      );
+      for (const { offset, chunk, chunkOffset, length } of file.overlay.pieces())
+        this.#db.run(
+          'INSERT INTO writes(ino, chunk, offset, bytes) VALUES (?, ?, ?, ?)',
+          ino,
+          this.#serialOf(chunk),
+          offset,
+          chunk.bytes(chunkOffset, length),
+        );
+    });
+    this.#kept.set(ino, { file, writtenAt: file.writtenAt, version });
+  }
+
+  #serialOf(chunk: PendingChunk): number {
+    const known = this.#serials.get(chunk);
+    if (known !== undefined) return known;
+    const serial = this.#nextSerial++;
+    this.#serials.set(chunk, serial);
+    return serial;
+  }
+
+  /** This mount has changed the inode. */
+  version(ino: Ino, version: number): void {
+    const kept = this.#kept.get(ino);
+    if (kept === undefined || kept.version >= version) return;
+    kept.version = version;
+    this.#db.run('UPDATE written SET version = ? WHERE ino = ?', version, ino);
+  }
+
+  /** The inodes of which something is kept. */
+  inodes(): Ino[] {
+    return [...this.#kept.keys()];
+  }
+
+  /** A chunk is committed: what was in it is kept no longer. */
+  committed(chunk: PendingChunk): void {
+    const serial = this.#serials.get(chunk);
+    if (serial === undefined) return;
+    this.#db.transaction(() => {
+      this.#db.run('DELETE FROM writes WHERE chunk = ?', serial);
+      for (const [ino, { file }] of this.#kept) {
+        if (!file.isClean) continue;
+        this.#kept.delete(ino);
+        this.#db.run('DELETE FROM written WHERE ino = ?', ino);
+      }
+    });
+  }
+
+  /** What an earlier daemon has kept. */
+  leftovers(): LeftWrite[] {
+    const files = this.#db
+      .prepare<{ ino: Ino; version: number; sec: number; nsec: number; clear: number }>(
+        'SELECT ino, version, sec, nsec, clear_privileges AS clear FROM written ORDER BY ino',
+      )
+      .all();
+    const pieces = this.#db.prepare<{ offset: number; bytes: Buffer }>(
+      'SELECT offset, bytes FROM writes WHERE ino = ? ORDER BY id',
+    );
+    return files.map(({ ino, version, sec, nsec, clear }) => ({
+      ino,
+      version,
+      mtime: { sec, nsec },
+      clearPrivileges: clear !== 0,
+      pieces: pieces.all(ino),
+    }));
+  }
+
+  /** Something of an earlier daemon is committed, or is somewhere else. */
+  forget(ino: Ino): void {
+    this.#db.transaction(() => {
+      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
+      this.#db.run('DELETE FROM written WHERE ino = ?', ino);
+    });
+  }
+}

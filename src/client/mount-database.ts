@@ -1,0 +1,40 @@
+/**
+ * What a mount keeps on this machine's disk so that it outlives the daemon: `journal.db` in its cache directory.
+ */
+import { join } from 'node:path';
+import { type Database, openDatabase } from '../sqlite/database.js';
+
+/** "lfjn" in the file's header. */
+const APPLICATION_ID = 0x6c66_6a6e;
+const FORMAT_VERSION = 1;
+
+const TABLES = `
+CREATE TABLE entries(number INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
+CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), session INTEGER NOT NULL) STRICT;
+CREATE TABLE writes(
+  id INTEGER PRIMARY KEY,
+  ino INTEGER NOT NULL,
+  chunk INTEGER NOT NULL,
+  offset INTEGER NOT NULL,
+  bytes BLOB NOT NULL
+) STRICT;
+CREATE INDEX writes_of_inode ON writes(ino);
+CREATE INDEX writes_in_chunk ON writes(chunk);
+CREATE TABLE written(
+  ino INTEGER PRIMARY KEY,
+  version INTEGER NOT NULL,
+  sec INTEGER NOT NULL,
+  nsec INTEGER NOT NULL,
+  clear_privileges INTEGER NOT NULL
+) STRICT;
+`;
+
+export function openMountDatabase(cacheDir: string): Database {
+  return openDatabase({
+    path: join(cacheDir, 'journal.db'),
+    applicationId: APPLICATION_ID,
+    formatVersion: FORMAT_VERSION,
+    migrate: (db) => db.exec(TABLES),
+    create: true,
+  });
+}
