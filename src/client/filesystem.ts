@@ -26,7 +26,6 @@ import type { LeaseCache } from './lease-cache.js';
 import type { LeaseDependents, LeaseHolder } from './lease-holder.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import type { PendingFile } from './pending-file.js';
-import { recoverWrites } from './recovery.js';
 
 const log = makeLog('client');
 
@@ -208,7 +207,5 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
   parts = makeParts({ link, view, clock, connect }, options);
   filesystem = new Filesystem(parts, options);
-  const { kept, writer, lost, calls } = parts;
-  await recoverWrites({ kept, writer, lost, getattr: (ino) => calls.call('getattr', { ino }) });
   return filesystem;
 }

@@ -13,8 +13,9 @@ import type { Database } from '../sqlite/database.js';
 import type { PendingChunk } from './pending-chunk.js';
 import type { PendingFile } from './pending-file.js';
 
-/** Of an earlier daemon. */
+/** Of an earlier daemon, or of a session that was lost. */
 export interface LeftWrite {
+  readonly generation: number;
   readonly ino: Ino;
   /** That the inode had when they were kept, or that this mount has given it since. */
   readonly version: number;
@@ -34,9 +35,13 @@ export class KeptWrites {
   readonly #kept = new Map<Ino, Kept>();
   readonly #serials = new WeakMap<PendingChunk, number>();
   #nextSerial: number;
+  /** Rises with every daemon and every session. */
+  #generation: number;
 
   constructor(db: Database) {
     this.#db = db;
+    const generations = db.prepare<{ last: number | null }>('SELECT max(generation) AS last FROM written');
+    this.#generation = (generations.get()?.last ?? 0) + 1;
     this.#nextSerial =
       (db.prepare<{ last: number | null }>('SELECT max(chunk) AS last FROM writes').get()?.last ?? 0) + 1;
   }
@@ -62,9 +67,11 @@ export class KeptWrites {
   #write(file: PendingFile, version: number): void {
     const { ino, mtime } = file;
     this.#db.transaction(() => {
-      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
+      this.#db.run('DELETE FROM writes WHERE ino = ? AND generation = ?', ino, this.#generation);
       this.#db.run(
-        'INSERT OR REPLACE INTO written(ino, version, sec, nsec, clear_privileges) VALUES (?, ?, ?, ?, ?)',
+        `INSERT OR REPLACE INTO written(generation, ino, version, sec, nsec, clear_privileges)
+          VALUES (?, ?, ?, ?, ?, ?)`,
+        this.#generation,
         ino,
         version,
         mtime.sec,
@@ -73,7 +80,8 @@ export class KeptWrites {
       );
       for (const { offset, chunk, chunkOffset, length } of file.overlay.pieces())
         this.#db.run(
-          'INSERT INTO writes(ino, chunk, offset, bytes) VALUES (?, ?, ?, ?)',
+          'INSERT INTO writes(generation, ino, chunk, offset, bytes) VALUES (?, ?, ?, ?, ?)',
+          this.#generation,
           ino,
           this.#serialOf(chunk),
           offset,
@@ -96,7 +104,8 @@ export class KeptWrites {
     const kept = this.#kept.get(ino);
     if (kept === undefined || kept.version >= version) return;
     kept.version = version;
-    this.#db.run('UPDATE written SET version = ? WHERE ino = ?', version, ino);
+    const sql = 'UPDATE written SET version = ? WHERE ino = ? AND generation = ?';
+    this.#db.run(sql, version, ino, this.#generation);
   }
 
   /** The inodes of which something is kept. */
@@ -113,35 +122,43 @@ export class KeptWrites {
       for (const [ino, { file }] of this.#kept) {
         if (!file.isClean) continue;
         this.#kept.delete(ino);
-        this.#db.run('DELETE FROM written WHERE ino = ?', ino);
+        this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, this.#generation);
       }
     });
   }
 
-  /** What an earlier daemon has kept. */
+  /** The session is over, and what it has not committed is given up; what was kept of it is left over. */
+  sessionLost(): void {
+    this.#generation++;
+    this.#kept.clear();
+  }
+
+  /** What an earlier daemon, or a lost session, has kept; oldest first. */
   leftovers(): LeftWrite[] {
     const files = this.#db
-      .prepare<{ ino: Ino; version: number; sec: number; nsec: number; clear: number }>(
-        'SELECT ino, version, sec, nsec, clear_privileges AS clear FROM written ORDER BY ino',
+      .prepare<{ generation: number; ino: Ino; version: number; sec: number; nsec: number; clear: number }>(
+        `SELECT generation, ino, version, sec, nsec, clear_privileges AS clear FROM written
+          WHERE generation < ? ORDER BY generation, ino`,
       )
-      .all();
+      .all(this.#generation);
     const pieces = this.#db.prepare<{ offset: number; bytes: Buffer }>(
-      'SELECT offset, bytes FROM writes WHERE ino = ? ORDER BY id',
+      'SELECT offset, bytes FROM writes WHERE ino = ? AND generation = ? ORDER BY id',
     );
-    return files.map(({ ino, version, sec, nsec, clear }) => ({
+    return files.map(({ generation, ino, version, sec, nsec, clear }) => ({
+      generation,
       ino,
       version,
       mtime: { sec, nsec },
       clearPrivileges: clear !== 0,
-      pieces: pieces.all(ino),
+      pieces: pieces.all(ino, generation),
     }));
   }
 
-  /** Something of an earlier daemon is committed, or is somewhere else. */
-  forget(ino: Ino): void {
+  /** Something left over is committed, or is somewhere else. */
+  forget({ ino, generation }: LeftWrite): void {
     this.#db.transaction(() => {
-      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
-      this.#db.run('DELETE FROM written WHERE ino = ?', ino);
+      this.#db.run('DELETE FROM writes WHERE ino = ? AND generation = ?', ino, generation);
+      this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, generation);
     });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What an earlier daemon of this mount has answered and left behind when it was killed: brought to the servers
- * before the mount is served. What others have changed meanwhile is not overwritten: it goes as files into
+ * What an earlier daemon of this mount has answered and left behind when it was killed, or a session that was lost:
+ * brought to the servers before anything else is answered. What others have changed meanwhile is not overwritten: it goes as files into
  * `lost+found` in the cache directory, outside the filesystem, and into the log.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -68,7 +68,7 @@ function readable(_key: string, value: unknown): unknown {
   return Buffer.from(text, 'utf8').equals(bytes) ? text : { base64: bytes.toString('base64') };
 }
 
-/** Writes what is left of closed files. Never fails; what cannot be written stays for the next mount. */
+/** Writes what a killed daemon or a lost session has left of closed files. Never fails; what cannot be written stays for the next mount. */
 export async function recoverWrites(over: {
   readonly kept: KeptWrites;
   readonly writer: ChunkWriter;
@@ -78,14 +78,14 @@ export async function recoverWrites(over: {
   const { kept, lost } = over;
   const left = kept.leftovers();
   if (left.length === 0) return;
-  log.warn('an earlier mount has left bytes of files, which are written now', { files: left.length });
+  log.warn('bytes of closed files were left behind, and are written now', { files: left.length });
   for (const write of left) {
     try {
       const why = await recoverWrite(over, write);
       if (why !== undefined) lost.written(write, why);
-      kept.forget(write.ino);
+      kept.forget(write);
     } catch (error) {
-      log.error('bytes that an earlier mount has left cannot be written now', {
+      log.error('bytes that were left behind cannot be written now: the next mount tries again', {
         ino: write.ino,
         error: String(error),
       });

@@ -141,6 +141,7 @@ t.test('an interrupted call answers EINTR at once while its server is away', asy
   const cluster = await LocalCluster.start(t);
   const mount = await cluster.mount({ timeoutMs: 60_000, dirtyBytes: 4 * 1024 * 1024 });
   await writeFile(mount.vfs, 'stored', new Prng(3).bytes(100_000));
+  await mount.fs.writer.flushAll();
   const { ino, fh } = await open(mount, 'f');
   for (const server of cluster.chunkServers) mount.network.freeze(server.url);
   const full = Buffer.alloc(1 << 20);
@@ -151,7 +152,7 @@ t.test('an interrupted call answers EINTR at once while its server is away', asy
   const calls = [
     mount.vfs.lookup(request, ROOT_INO, bytesOf('stored')),
     mount.vfs.mkdir(request, ROOT_INO, bytesOf('d'), 0o755),
-    mount.vfs.flush(request, ino, fh),
+    mount.vfs.fsync(request, ino, fh, false),
     mount.vfs.write(request, ino, fh, 4 << 20, full, false),
   ].map((call) => Promise.resolve(call));
   const settled = Promise.allSettled(calls);
