@@ -1,9 +1,7 @@
 /**
  * What a mount may ask of the metadata server, and what the server asks of a mount. Every mutation runs the
  * semantics in names/ inside one store transaction; times not given are the server's.
- *
- * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all
- * (`status`, an observer).
+ * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing (`status`).
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
@@ -194,7 +192,7 @@ export const metaMethods = {
       ttlMs: tCount,
       /** How long leases go on after a heartbeat was sent. */
       leaseTtlMs: tCount,
-      /** The number of the last entry of the session's journal that was carried out; 0: none. */
+      /** The session's last journal entry that was carried out. */
       journalled: tCount,
       now: tTimespec,
       map: tClusterMap,
