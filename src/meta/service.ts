@@ -254,8 +254,11 @@ function leaseHandlers(
   return {
     returnLeases: async ({ leases: returned, all = false }) => {
       const session = sessions.live(connection);
-      leases.returned(session, returned);
-      if (all) leases.returnedAll(session.id);
+      try {
+        leases.returned(session, returned);
+      } finally {
+        if (all) leases.returnedAll(session.id);
+      }
       return {};
     },
   };

@@ -13,7 +13,8 @@ const tLeases = Type.Array(Type.Object({ ino: tIno, epoch: tCount }), {
 
 export const leaseMethods = {
   /**
-   * These leases are given up, asked or not. What is not held (any more) is passed over. `all`: and everything
+   * These leases are given up, asked or not. If some are not held the others are given up all the same.
+   * **Codes:** notHolder, leaseGone (was held once, or may have been). `all`: and everything
    * that was granted over the session's earlier connections. Until a mount has said that, after it has
    * resumed its session, those are in force, so that it can do before what others may not get ahead of.
    */
