@@ -109,6 +109,7 @@ export function makeParts(
     isTrusted: () => link.leasesTrustedMs > 0,
     onChange: options.onOwnChange,
     onVersion: (ino, version) => kept.version(ino, version),
+    onGone: (ino) => kept.gone(ino),
   });
   const holder: LeaseHolder = new LeaseHolder(
     leases,
@@ -163,7 +164,7 @@ export function makeParts(
         await journal.flush();
         return await link.call('getattr', { ino });
       };
-      calls.waitFor(recoverWrites({ kept, writer, lost, getattr }));
+      calls.waitFor(recoverWrites({ kept, writer, lost, getattr, isAlone: false }));
     }
     began = link.session;
     holder.connected();

@@ -104,6 +104,11 @@ export class KeptWrites {
     this.#db.run(sql, version, ino, this.#generation);
   }
 
+  /** This mount has removed the inode. */
+  gone(ino: Ino): void {
+    if (this.#kept.has(ino)) this.#drop(ino);
+  }
+
   /** The inodes of which something is kept. */
   inodes(): Ino[] {
     return [...this.#kept.keys()];

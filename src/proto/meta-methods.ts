@@ -7,7 +7,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
-import { leaseCallbacks, leaseMethods } from './lease-methods.js';
+import { leaseCallbacks, leaseMethods, tLeftBehind } from './lease-methods.js';
 import { limits } from './limits.js';
 import { lockCallbacks, lockMethods } from './lock-methods.js';
 import { method } from './method.js';
@@ -192,8 +192,7 @@ export const metaMethods = {
       ttlMs: tCount,
       /** How long leases go on after a heartbeat was sent. */
       leaseTtlMs: tCount,
-      /** The session's last journal entry that was carried out. */
-      journalled: tCount,
+      left: tLeftBehind,
       now: tTimespec,
       map: tClusterMap,
     }),
