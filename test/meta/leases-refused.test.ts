@@ -45,7 +45,7 @@ class Scene {
       await rig.mount('/rogue', leases),
     ];
     // Who makes a file has it to itself at first.
-  const ino = await (await rig.mount('/maker')).create('f');
+    const ino = await (await rig.mount('/maker')).create('f');
     return new Scene(rig, holder, other, rogue, await lease(holder, ino));
   }
 
