@@ -29,6 +29,9 @@ export interface Lease {
   readonly epoch: number;
 }
 
+/** More than most operations recall, so that what is to be forgotten does not pile up. */
+const TIDIED_AT_ONCE = 16;
+
 /** The inodes that an operation looks at and changes. */
 export interface Access {
   readonly reads: Iterable<Ino>;
@@ -73,6 +76,8 @@ interface InodeLeases {
 export class Lessor {
   readonly #options: LessorOptions;
   readonly #inodes = new Map<Ino, InodeLeases>();
+  /** Those that were recalled, until there is nothing left to know of that; the latest last. */
+  readonly #calming = new Set<Ino>();
   readonly #parked = new Map<Ticket, Parked>();
   readonly #ofSession = new Map<SessionId, Set<Ino>>();
   /** Epochs that were recalled and are still in force, oldest recall first, and when that was. */
@@ -105,6 +110,7 @@ export class Lessor {
    * recalls that have to be sent: those that were not sent yet.
    */
   park(session: SessionId, access: Access, nowMs: number): { ticket: Ticket; recalls: Recall[] } {
+    this.tidy(nowMs);
     const ticket = this.#nextTicket++;
     const parked = { session, reads: new Set(access.reads), writes: new Set(access.writes) };
     this.#parked.set(ticket, parked);
@@ -122,6 +128,8 @@ export class Lessor {
     inode.backoffMs =
       isAgain && inode.backoffMs > 0 ? Math.min(2 * inode.backoffMs, maxBackoffMs) : backoffMs;
     inode.quietUntilMs = nowMs + inode.backoffMs;
+    this.#calming.delete(recall.ino);
+    this.#calming.add(recall.ino);
     grant.recalled = recall.keep;
     const recalls = this.#recalls.get(recall.session) ?? new Map<number, number>();
     if (!recalls.has(recall.epoch)) recalls.set(recall.epoch, nowMs);
@@ -134,7 +142,10 @@ export class Lessor {
     const parked = this.#parked.get(ticket);
     if (parked === undefined) return;
     this.#parked.delete(ticket);
-    for (const ino of inodesOf(parked)) this.#inodes.get(ino)?.parked.delete(ticket);
+    for (const ino of inodesOf(parked)) {
+      this.#inodes.get(ino)?.parked.delete(ticket);
+      this.#forget(ino);
+    }
   }
 
   /**
@@ -204,6 +215,7 @@ export class Lessor {
     const inodes = this.#ofSession.get(session);
     inodes?.delete(ino);
     if (inodes?.size === 0) this.#ofSession.delete(session);
+    this.#forget(ino);
   }
 
   #ready(inode: InodeLeases): Ticket[] {
@@ -239,11 +251,28 @@ export class Lessor {
     return [...(this.#ofSession.get(session) ?? [])].flatMap((ino) => this.leaseOf(session, ino) ?? []);
   }
 
-  /** Forgets inodes of which there is nothing left to know; to be called now and then. */
+  /** Forgets back-offs that are over, the oldest first, a few at a time. */
   tidy(nowMs: number): void {
-    for (const [ino, { grants, parked, quietUntilMs, backoffMs }] of this.#inodes)
-      if (grants.size === 0 && parked.size === 0 && nowMs >= quietUntilMs + backoffMs)
-        this.#inodes.delete(ino);
+    let left = TIDIED_AT_ONCE;
+    for (const ino of this.#calming) {
+      const inode = this.#inodes.get(ino);
+      const isCalm = inode === undefined || nowMs >= inode.quietUntilMs + inode.backoffMs;
+      if (!isCalm || left-- === 0) return;
+      this.#calming.delete(ino);
+      if (inode !== undefined) inode.backoffMs = 0;
+      this.#forget(ino);
+    }
+  }
+
+  /** Inodes of which there is something to know. */
+  get inodeCount(): number {
+    return this.#inodes.size;
+  }
+
+  #forget(ino: Ino): void {
+    const inode = this.#inodes.get(ino);
+    if (inode?.grants.size === 0 && inode.parked.size === 0 && inode.backoffMs === 0)
+      this.#inodes.delete(ino);
   }
 
   #inode(ino: Ino): InodeLeases {

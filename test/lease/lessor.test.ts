@@ -123,6 +123,26 @@ t.test('what is recalled again and again goes without leases for longer and long
   t.end();
 });
 
+t.test('nothing is kept of inodes that nobody has a lease on any more', (t) => {
+  const lessor = new Lessor({ ...options, maxPerSession: 100 });
+  for (let each = 1; each <= 50; each++) lessor.grant(a, asIno(each), 'shared', 0);
+  t.equal(lessor.inodeCount, 50);
+  for (let each = 1; each <= 50; each++) {
+    const { ticket } = lessor.park(b, { reads: [], writes: [asIno(each)] }, 0);
+    lessor.acknowledge(a, asIno(each), each, 'none');
+    lessor.unpark(ticket);
+  }
+  t.equal(lessor.inodeCount, 50, 'that they were recalled is known for a while');
+  for (let more = 1; more <= 5; more++)
+    lessor.unpark(lessor.park(b, { reads: [], writes: [asIno(100)] }, 200).ticket);
+  t.equal(lessor.inodeCount, 0, 'and forgotten in the course of later operations');
+  for (let each = 1; each <= 50; each++) lessor.grant(a, asIno(each), 'shared', 200);
+  lessor.endSession(a);
+  t.equal(lessor.inodeCount, 0, 'with a session all that only it knew goes');
+  lessor.checkInvariants();
+  t.end();
+});
+
 t.test('a session has no more leases than it may', (t) => {
   const lessor = new Lessor(options);
   for (const each of [1, 2, 3]) t.ok(lessor.grant(a, asIno(each), 'shared', 0));
