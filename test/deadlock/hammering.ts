@@ -8,14 +8,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { unmountPath } from '../../src/fuse/unmount.js';
 import { Cluster, type ClusterMount } from '../cluster/cluster.js';
 import { sh } from '../cluster/on-mount.js';
-import { runLeasefs } from '../cmd/run-leasefs.js';
-import { add, type CallTimes } from './call-times.js';
+import { add, type CallTimes, type KindTimes } from './call-times.js';
 import { uninterruptible, whereabouts } from './kernel-state.js';
 import { DIRECTORIES, type LongCall, type Order, type Outcome } from './worker.js';
 
-export const LIMITS = { callMs: 2_000, unmountMs: 1_000 };
+export const LIMITS = { callMs: 2_000, unmountMs: 1_000, staleRatio: 1 / 10_000 };
 const WORKER = fileURLToPath(new URL('./worker.js', import.meta.url));
 const MOUNTS = 2;
 /** A worker that has not said anything by then, after its time, hangs. */
@@ -83,9 +83,21 @@ export async function hammer(t: TestLike, options: HammeringOptions): Promise<Ha
     long.push(...outcome.long);
     complaints.push(...outcome.unexpected.map((what) => `worker ${name}: ${what}`));
   }
-  for (const [kind, { longestMs }] of Object.entries(times))
-    if (longestMs > LIMITS.callMs) complaints.push(`a ${kind} took ${Math.round(longestMs)} ms`);
+  complaints.push(...complaintsOf(times));
   return { seconds, workers: workers.length, times, long, unmountMs, load, complaints };
+}
+
+function complaintsOf(times: CallTimes): string[] {
+  const complaints: string[] = [];
+  const all = Object.entries(times);
+  for (const [kind, { longestMs }] of all)
+    if (longestMs > LIMITS.callMs) complaints.push(`a ${kind} took ${Math.round(longestMs)} ms`);
+  const sum = (of: (times: KindTimes) => number): number => all.reduce((total, [, at]) => total + of(at), 0);
+  const stale = sum(({ errnos }) => errnos.ESTALE ?? 0);
+  // One is by chance.
+  if (stale > 1 + LIMITS.staleRatio * sum(({ count }) => count))
+    complaints.push(`${stale} calls gave ESTALE`);
+  return complaints;
 }
 
 function startWorker(
@@ -162,13 +174,16 @@ async function healthOf(cluster: Cluster): Promise<string[]> {
   return healthy ? [] : [`the cluster is not healthy: ${JSON.stringify(problems)}`];
 }
 
-/** `leasefs umount` from its start to its end; the daemon has ended by then. */
+/** From unmounting until the daemon has ended. */
 async function unmount(mount: ClusterMount, complaints: string[]): Promise<number> {
   const startMs = performance.now();
-  const { status, stderr } = await runLeasefs(['umount', mount.path]);
+  try {
+    await unmountPath(mount.path, { force: false });
+    await mount.process.exited();
+  } catch (error) {
+    complaints.push(String(error));
+  }
   const ms = performance.now() - startMs;
-  if (status !== 0) complaints.push(`umount ${mount.path}: status ${status} ${stderr}`);
   if (ms > LIMITS.unmountMs) complaints.push(`an unmount took ${Math.round(ms)} ms`);
-  await mount.process.exited();
   return ms;
 }
