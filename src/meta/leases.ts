@@ -74,6 +74,8 @@ export class Leases {
   readonly #watched = new Set<SessionId>();
   readonly #timers = new Set<Timer>();
   #stopped = false;
+  /** A session's leases end without its word: what it did under them and has not said may come too late. */
+  onVoid: (session: SessionId) => void = () => {};
 
   constructor(clock: Clock, sessions: Sessions) {
     this.#clock = clock;
@@ -100,7 +102,7 @@ export class Leases {
 
   #isSettlingIn(session: SessionId): boolean {
     if (this.#unknown.size === 0) return false;
-    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknown.clear();
+    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknownAreVoid();
     return this.#unknown.size > (this.#unknown.has(session) ? 1 : 0);
   }
 
@@ -166,9 +168,14 @@ export class Leases {
   }
 
   #settledIn(): void {
-    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknown.clear();
+    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknownAreVoid();
     for (const resolve of this.#startWaiters) resolve();
     this.#startWaiters.clear();
+  }
+
+  #unknownAreVoid(): void {
+    for (const session of this.#unknown) this.onVoid(session);
+    this.#unknown.clear();
   }
 
   #send(recalls: readonly Recall[]): void {
@@ -202,6 +209,7 @@ export class Leases {
       log.warn('a mount is silent: its leases are void', { session: id });
       // Its next heartbeat must not make it trust them again.
       session?.connection?.end.close('it was silent: its leases are void');
+      this.onVoid(id);
       this.#wake(this.#lessor.endSession(id));
       return;
     }
@@ -244,11 +252,16 @@ export class Leases {
 
   /** Nothing is left of what a session had over earlier connections; what it was granted since stays. */
   returnedAll(session: SessionId): void {
-    if (this.#resuming.has(session)) this.forget(session);
+    if (this.#resuming.has(session)) this.#forget(session);
   }
 
-  /** Nothing is left of what a session had. */
+  /** A session has ended, or does not say what is left of its leases: nothing is. */
   forget(session: SessionId): void {
+    this.onVoid(session);
+    this.#forget(session);
+  }
+
+  #forget(session: SessionId): void {
     this.#resuming.delete(session);
     this.#wake(this.#lessor.endSession(session));
     if (this.#unknown.delete(session)) this.#settledIn();

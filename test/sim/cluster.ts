@@ -17,6 +17,7 @@ import { SimChunkServer } from './chunk-server.js';
 import { History, keyParts } from './history.js';
 import { Kernel } from './kernel.js';
 import { isErrno } from './kernel-base.js';
+import { Logical } from './logical.js';
 import { Network } from './network.js';
 import { Observer } from './observer.js';
 import { RecordingStore } from './recording-store.js';
@@ -63,6 +64,7 @@ export class SimCluster {
   readonly network: Network;
   readonly history = new History();
   readonly observer: Observer;
+  readonly logical: Logical;
   readonly chunkServers: SimChunkServer[] = [];
   readonly mounts: SimMount[] = [];
   readonly #prng: Prng;
@@ -85,17 +87,19 @@ export class SimCluster {
     this.network = new Network({ scheduler, trace: this.trace, prng, delayUs: shape.delayUs });
     this.network.sniffer = (frame, from, to) => this.history.sniff(frame, from, to);
     this.observer = new Observer(this.history, (error) => scheduler.fail(error));
+    const createdAt = { sec: 1_700_000_000, nsec: 0 };
+    this.logical = new Logical(createdAt, this.history, (text) => this.observer.violated(text));
     this.#rows = new MemoryStore(
       {
         clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
         formatVersion: 1,
         replicas: shape.replicas,
         groups: 8,
-        createdAt: { sec: 1_700_000_000, nsec: 0 },
+        createdAt,
       },
       { firstInode: ROOT_INO + 1, firstSession: FIRST_SESSION },
     );
-    this.history.start((read) => this.#rows.answer(read));
+    this.history.start((read) => this.logical.rows.answer(read));
     scheduler.onStep = () => this.#checkInvariants();
     this.#meta = this.#startMeta();
     for (let number = 1; number <= shape.chunkServers; number++)
@@ -124,9 +128,17 @@ export class SimCluster {
 
   #startMeta(): Meta {
     const node = this.#node('meta');
-    const store = new RecordingStore(this.#rows, this.history);
+    const store = new RecordingStore(this.#rows, this);
     this.#plant.store?.(store, this.history);
-    const server = new MetadataServer({ store, clock: node.clock });
+    const server = new MetadataServer({
+      store,
+      clock: node.clock,
+      onLeasesVoid: (session) => {
+        this.trace.note('meta', `leases of session ${session} are void`);
+        this.logical.voided(session);
+        this.observer.voided(this.history.mountOf(session));
+      },
+    });
     this.network.listen(META_URL, { node, accept: (transport) => server.accept(transport) });
     return { node, server, store };
   }
@@ -157,6 +169,7 @@ export class SimCluster {
         timeoutMs: TIMEOUT_MS,
         readOnly: false,
         clock: node.clock,
+        ownObserver: this.logical.observerOf(name),
         connect: this.network.connector(node),
       }),
     );
@@ -211,6 +224,7 @@ export class SimCluster {
   /** Of the rows, which is slow. */
   checkStore(): void {
     this.#rows.checkInvariants();
+    this.logical.checkSettled();
   }
 
   remove(): void {

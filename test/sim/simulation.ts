@@ -26,6 +26,8 @@ export interface SimulationResult {
   /** Of everything that happened. */
   readonly hash: number;
   readonly operations: number;
+  /** Changes that mounts have made by themselves. */
+  readonly own: number;
   /** Answers held against the store. */
   readonly answers: number;
   readonly virtualMs: number;
@@ -68,8 +70,9 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   cluster.trace.isLoud = isLoud;
   try {
     const operations = await cluster.scheduler.run(() => story(cluster, prng), MAX_MS);
-    const { trace, observer, scheduler } = cluster;
-    return { seed, hash: trace.hash, operations, answers: observer.answers, virtualMs: scheduler.nowMs };
+    const { trace, observer, scheduler, logical } = cluster;
+    const { ownCount: own } = logical;
+    return { seed, hash: trace.hash, operations, own, answers: observer.answers, virtualMs: scheduler.nowMs };
   } catch (error) {
     const asked = cluster.mounts.flatMap(({ kernel }) =>
       [...kernel.asked.values()].map(

@@ -60,7 +60,11 @@ t.test(
     const { attr } = await a.vfs.getattr(root, ino, open.fh);
     t.equal(attr.size, 15);
     t.equal((await readAll(a.vfs, ino, open.fh)).toString(), `${'\0'.repeat(10)}hello`);
-    t.equal((await b.vfs.getattr(root, ino, undefined)).attr.size, 15, 'and others wait for what only this mount knows');
+    t.equal(
+      (await b.vfs.getattr(root, ino, undefined)).attr.size,
+      15,
+      'and others wait for what only this mount knows',
+    );
     await a.vfs.fsync(root, ino, open.fh, false);
     const after = (await a.vfs.getattr(root, ino, open.fh)).attr;
     t.same(after.mtime, attr.mtime, 'the commit keeps the time of the write');
