@@ -5,11 +5,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { present } from '../../src/base/assert.js';
 import type { Prng } from '../../src/base/prng.js';
 import { connectFilesystem, type Filesystem } from '../../src/client/filesystem.js';
 import { MemoryStore } from '../../src/meta/memory-store.js';
 import { MetadataServer } from '../../src/meta/metadata-server.js';
 import { FIRST_SESSION } from '../../src/meta/sessions.js';
+import { FsError } from '../../src/proto/errno.js';
 import { asClusterId, ROOT_INO } from '../../src/proto/ids.js';
 import type { Notifier } from '../../src/vfs/operations.js';
 import { Vfs } from '../../src/vfs/vfs.js';
@@ -134,6 +136,7 @@ export class SimCluster {
       store,
       clock: node.clock,
       onLeasesVoid: (session) => {
+        if (this.history.closed.has(session)) return;
         this.trace.note('meta', `leases of session ${session} are void`);
         this.logical.voided(session);
         this.observer.voided(this.history.mountOf(session));
@@ -180,8 +183,41 @@ export class SimCluster {
     const notifier = kernel.notifier();
     vfs.mounted(this.#plant.notifier?.(notifier) ?? notifier);
     const mount = { node, fs, vfs, kernel };
-    this.mounts.push(mount);
+    const before = this.mounts.findIndex((other) => other.node.name === name);
+    if (before < 0) this.mounts.push(mount);
+    else this.mounts[before] = mount;
     return mount;
+  }
+
+  mounted(name: string): SimMount {
+    return present(
+      this.mounts.find(({ node }) => node.name === name),
+      `${name} was mounted`,
+    );
+  }
+
+  /** `kill -9` of its daemon: its machine goes on. */
+  killMount({ node, fs, kernel }: SimMount): void {
+    this.trace.note(node.name, 'is killed');
+    this.scheduler.crash(node);
+    this.network.cutAll(node, 'the daemon was killed');
+    fs.abandon();
+    kernel.died();
+    this.observer.killed(node.name);
+  }
+
+  /** Another daemon takes over what a killed one has left. */
+  async remount(name: string): Promise<void> {
+    for (;;) {
+      try {
+        await this.mount(name);
+        return;
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+        this.trace.note(name, `cannot be mounted: ${String(error)}`);
+      }
+      await this.scheduler.sleep(500, this.world);
+    }
   }
 
   /** Of whoever has just done something. */
@@ -194,8 +230,8 @@ export class SimCluster {
   /** What kernels and mounts would answer from memory now, to whoever asked, is right. */
   peek(): void {
     for (const mount of this.mounts) {
-      mount.kernel.peek();
-      if (!mount.node.frozen) this.#peekInto(mount);
+      if (!mount.node.crashed) mount.kernel.peek();
+      if (!mount.node.frozen && !mount.node.crashed) this.#peekInto(mount);
     }
   }
 

@@ -93,6 +93,19 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
     },
   },
   {
+    weight: 4,
+    fault: async (cluster, prng) => {
+      const mount = prng.pick(cluster.mounts);
+      const ms = prng.pick([prng.int(1, 300), prng.int(300, 6000), prng.int(9000, 40_000)]);
+      const { name, crashed } = mount.node;
+      if (crashed) return 'no kill';
+      cluster.killMount(mount);
+      await cluster.scheduler.sleep(ms, cluster.world);
+      await cluster.remount(name);
+      return `${name} was away for ${ms} ms`;
+    },
+  },
+  {
     weight: 1,
     fault: async (cluster, prng) => {
       const ms = prng.int(500, 12_000);

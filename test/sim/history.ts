@@ -107,6 +107,8 @@ export class History {
   #isFresh = false;
   readonly #sessionOf = new Map<string, number>();
   readonly #mountOf = new Map<number, string>();
+  /** Sessions that their mount has closed. */
+  readonly closed = new Set<number>();
   /** By session and number. */
   readonly #journals = new Map<number, Map<number, JournalledEntry>>();
   /** When each slot's value became part of its file at the server. */
@@ -245,6 +247,7 @@ export class History {
 
   #asked(spoken: Spoken, { id, method, args, sequence }: RequestFrame, mount: string): void {
     if (method === 'openSession') spoken.opening.add(id);
+    if (method === 'closeSession' && spoken.session !== undefined) this.closed.add(spoken.session);
     if (method === 'journal' && spoken.session !== undefined) this.#journalled(spoken.session, args);
     if (sequence === undefined || spoken.session === undefined) return;
     const key = `${spoken.session}:${sequence}`;

@@ -22,12 +22,15 @@ export class Violation extends Error {
 /** A value that a mount has written into a slot. */
 interface Written {
   readonly value: string;
-  readonly generation: number;
+  /** -1: of a daemon that was killed. */
+  generation: number;
   readonly fh: number;
   /** The write has returned. */
   isAcknowledged: boolean;
   /** When a close behind it had returned: whoever asks later sees it, and a killed daemon does not lose it. */
   closedAt: number | undefined;
+  /** When its daemon was killed: until the next one has brought it to the file, others need not see it. */
+  killedAt: number | undefined;
   /** Its mount lost its leases before the bytes were in the file: others need not see it. */
   isInDoubt: boolean;
   /** Cut off again, or given up: it need not show any more. */
@@ -165,12 +168,13 @@ export class Observer {
     const slots = inodes.get(ino) ?? new Map<number, Written[]>();
     inodes.set(ino, slots);
     const { generation, fh } = at;
-    const written = {
+    const written: Written = {
       value,
       generation,
       fh,
       isAcknowledged: false,
       closedAt: undefined,
+      killedAt: undefined,
       isInDoubt: false,
       isVoid: false,
     };
@@ -278,8 +282,11 @@ export class Observer {
     for (const [other, inodes] of this.#written) {
       if (other === mount) continue;
       for (const writes of inodes.get(ino)?.values() ?? [])
-        for (const { value } of writes.filter((written) => this.#isMissing(other, ino, written, from.tick)))
-          this.violated(`${who} does not see ${value} in inode ${ino}, which ${other} had closed`);
+        for (const { value, killedAt } of writes.filter((written) =>
+          this.#isMissing(other, ino, written, from.tick),
+        ))
+          if (killedAt === undefined)
+            this.violated(`${who} does not see ${value} in inode ${ino}, which ${other} had closed`);
     }
   }
 
@@ -288,6 +295,12 @@ export class Observer {
     const { closedAt, isVoid, isInDoubt } = written;
     if (closedAt === undefined || closedAt >= before || isVoid || isInDoubt) return false;
     return !this.#andSince(mount, ino, written).some(({ value }) => this.history.committedAt.has(value));
+  }
+
+  /** Somebody has changed the file before the next daemon brought it what the killed one had closed. */
+  #isChanged(ino: Ino, { killedAt }: Written): boolean {
+    const last = this.history.inodes.get(ino)?.at(-1)?.index ?? 0;
+    return killedAt !== undefined && last > killedAt;
   }
 
   /** The server has ended the leases of a mount. */
@@ -359,7 +372,7 @@ export class Observer {
       for (const [ino, slots] of inodes)
         if (this.history.inodes.get(ino)?.at(-1)?.row !== undefined)
           for (const written of [...slots.values()].flat())
-            if (this.#isMissing(mount, ino, written, this.#tick + 1))
+            if (this.#isMissing(mount, ino, written, this.#tick + 1) && !this.#isChanged(ino, written))
               this.violated(`${mount} has closed ${written.value} of inode ${ino}; it is not in the file`);
   }
 }

@@ -10,7 +10,7 @@ import { limits } from '../../src/proto/limits.js';
 import { type Plant, SimCluster } from './cluster.js';
 import { runFaults } from './faults.js';
 import type { Kernel } from './kernel.js';
-import { Program } from './program.js';
+import { DIRECTORIES, Program } from './program.js';
 
 /** Virtual time that a simulation may take. */
 const MAX_MS = 900_000;
@@ -99,17 +99,19 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   const withinMs = Math.max(thinkMs * 120, faults === 0 ? 0 : 15_000);
   let isOver = false;
   let value = 0;
-  const programs = cluster.mounts.flatMap(({ kernel }) => {
+  const directories = [...DIRECTORIES];
+  const programs = cluster.mounts.flatMap(({ node: { name } }) => {
     const busy = { count: 0 };
     return Array.from(
       { length: perMount },
       () =>
         new Program({
-          kernel,
+          kernel: () => cluster.mounted(name).kernel,
           scheduler,
           prng,
           thinkMs: Math.max(thinkMs, withinMs / 300),
           busy,
+          directories,
           value: () => `v${++value}`,
         }),
     );
