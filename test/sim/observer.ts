@@ -312,13 +312,16 @@ export class Observer {
   /** Its daemon was killed: what was not closed is gone. */
   killed(mount: string): void {
     for (const slots of this.#written.get(mount)?.values() ?? [])
-      for (const [slot, writes] of slots)
-        slots.set(
-          slot,
-          writes.filter(
-            ({ value, closedAt }) => closedAt !== undefined || this.history.committedAt.has(value),
-          ),
+      for (const [slot, writes] of slots) {
+        const left = writes.filter(
+          ({ value, closedAt }) => closedAt !== undefined || this.history.committedAt.has(value),
         );
+        for (const written of left) {
+          written.generation = -1;
+          written.killedAt ??= this.index;
+        }
+        slots.set(slot, left);
+      }
   }
 
   // Once, and not lost
