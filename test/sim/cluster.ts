@@ -35,6 +35,8 @@ export interface Plant {
   readonly store?: (store: RecordingStore, history: History) => void;
   readonly filesystem?: (filesystem: Filesystem) => void;
   readonly notifier?: (notifier: Notifier) => Notifier;
+  /** A mount's daemon was killed. */
+  readonly killed?: (cacheDir: string) => void;
   /** Before anything is made; returns the way to undo it. */
   readonly everywhere?: () => () => void;
 }
@@ -202,6 +204,7 @@ export class SimCluster {
     this.scheduler.crash(node);
     this.network.cutAll(node, 'the daemon was killed');
     fs.abandon();
+    this.#plant.killed?.(join(this.#dir, node.name));
     kernel.died();
     this.observer.killed(node.name);
   }

@@ -173,9 +173,9 @@ export class Logical {
     this.#history.reverted(changes, this.#read);
   }
 
-  /** The mount has changed something and the server does not know it. */
-  isOwn(ino: Ino): boolean {
-    return this.#own.some(({ inodes, isInDoubt }) => !isInDoubt && inodes.has(ino));
+  /** It has done something that the server does not know. */
+  isAhead(mount: string): boolean {
+    return this.#own.some((own) => own.mount === mount && !own.isInDoubt);
   }
 
   /** At the end: nothing is under way. */

@@ -28,6 +28,9 @@ export interface SimulationResult {
   readonly operations: number;
   /** Changes that mounts have made by themselves. */
   readonly own: number;
+  /** Of those, what was in doubt when its leases ended without a word, and what was refused then. */
+  readonly inDoubt: number;
+  readonly refused: number;
   /** Answers held against the store. */
   readonly answers: number;
   readonly virtualMs: number;
@@ -71,8 +74,18 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   try {
     const operations = await cluster.scheduler.run(() => story(cluster, prng), MAX_MS);
     const { trace, observer, scheduler, logical } = cluster;
-    const { ownCount: own } = logical;
-    return { seed, hash: trace.hash, operations, own, answers: observer.answers, virtualMs: scheduler.nowMs };
+    const { ownCount: own, doubtCount: inDoubt, refusedCount: refused } = logical;
+    const { answers } = observer;
+    return {
+      seed,
+      hash: trace.hash,
+      operations,
+      own,
+      inDoubt,
+      refused,
+      answers,
+      virtualMs: scheduler.nowMs,
+    };
   } catch (error) {
     const asked = cluster.mounts.flatMap(({ kernel }) =>
       [...kernel.asked.values()].map(
