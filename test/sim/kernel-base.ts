@@ -83,6 +83,8 @@ export class KernelBase {
 
   /** The daemon was killed: nothing is answered any more. */
   died(): void {
+    // What it could still answer alone is nobody's promise any more.
+    this.cache.forgetAll();
     this.#die(new FsError('EIO', 'kernel', { detail: 'the daemon is gone' }));
   }
 

@@ -130,14 +130,17 @@ export class Observer {
     this.answers++;
     const { ino } = attr;
     const states = this.history.statesIn(ino, { from, to: this.index });
-    const state = states.find(({ row }) => row?.version === attr.version);
-    if (state?.row === undefined) {
+    // There may be two of one version: what was in doubt, and what others made instead.
+    const sameVersion = states.filter(({ row }) => row?.version === attr.version);
+    if (sameVersion.length === 0) {
       const versions = states.map(({ row }) => (row === undefined ? 'gone' : row.version));
       this.violated(`${who} gives inode ${ino} version ${attr.version}; it was ${versions.join(', ')}`);
       return;
     }
     this.#closed(mount, who, ino, from);
-    const wrong = this.#wrongIn(attr, state, this.#mayHavePending(mount, ino, from));
+    const isPending = this.#mayHavePending(mount, ino, from);
+    const wrongs = sameVersion.map((state) => this.#wrongIn(attr, state, isPending));
+    const wrong = wrongs.includes(undefined) ? undefined : wrongs[0];
     if (wrong !== undefined) this.violated(`${who} gives inode ${ino} a wrong ${wrong}`);
   }
 
