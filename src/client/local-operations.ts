@@ -19,7 +19,7 @@ import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { InodeNumbers } from './inode-numbers.js';
-import type { Journal } from './journal.js';
+import type { Journal, JournalEntry } from './journal.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 
@@ -48,11 +48,13 @@ export interface OwnOperation {
 }
 
 export interface OwnChange extends OwnOperation {
-  /** The versions of what it went by. */
-  readonly saw: ReadonlyMap<Ino, number>;
+  /** What it went by. */
+  readonly saw: Saw;
   readonly born: Ino | undefined;
   readonly changes: readonly RowChange[];
 }
+
+type Saw = ReadonlyMap<Ino, { readonly version: number; readonly ctime: Timespec }>;
 
 /** Told of what is done here, in the turn in which it is done. */
 export interface OwnObserver {
@@ -115,7 +117,7 @@ export class LocalOperations {
     const session = this.#options.session();
     if (session === undefined) throw NOT_COVERED;
     const now = this.#options.now();
-    const saw = new Map<Ino, number>();
+    const saw: Map<Ino, InodeRow> = new Map();
     let born: Ino | undefined;
     // The union of all methods' arguments cannot be told apart by TypeScript; the caller's types have done it.
     const operation = (
@@ -153,14 +155,19 @@ export class LocalOperations {
     }
   }
 
-  #saw(saw: Map<Ino, number>, { ino }: RowRead & { read: 'inode' }, row: InodeRow | undefined): void {
+  #saw(saw: Map<Ino, InodeRow>, { ino }: RowRead & { read: 'inode' }, row: InodeRow | undefined): void {
     if (row === undefined || saw.size >= limits.journalSaw) throw NOT_COVERED;
-    saw.set(ino, row.version);
+    saw.set(ino, row);
   }
 
   #done(method: Journalled, change: OwnChange): void {
     const { args, now, saw, born, changes } = change;
-    const entry = { method, args, now, saw: [...saw], ...(born === undefined ? {} : { ino: born }) };
+    const seen = [...saw].map(([ino, { version, ctime }]): JournalEntry['saw'][number] => [
+      ino,
+      version,
+      ctime,
+    ]);
+    const entry = { method, args, now, saw: seen, ...(born === undefined ? {} : { ino: born }) };
     if (changes.length > 0) {
       this.#options.journal.append(entry, [...saw.keys(), ...(born === undefined ? [] : [born])]);
       this.rows.apply(changes);

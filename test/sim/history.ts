@@ -69,7 +69,7 @@ export interface Done {
 export interface JournalledEntry {
   readonly number: number;
   readonly now: Timespec;
-  readonly saw: readonly (readonly [Ino, number])[];
+  readonly saw: readonly (readonly [Ino, number, Timespec])[];
 }
 
 interface Asked {

@@ -9,6 +9,7 @@
  *
  * INVARIANT: `rows` are `#server` with `#own` applied, but for what is in doubt.
  */
+import { compareTimespec } from '../../src/base/clock.js';
 import type { OwnChange, OwnObserver, OwnOperation } from '../../src/client/local-operations.js';
 import { MemoryRows } from '../../src/names/memory-rows.js';
 import { namespace } from '../../src/names/namespace.js';
@@ -26,6 +27,7 @@ interface Own {
   readonly changes: readonly RowChange[];
   readonly text: string;
   readonly inodes: ReadonlySet<Ino>;
+  readonly saw: OwnChange['saw'];
   isInDoubt: boolean;
 }
 
@@ -68,10 +70,10 @@ export class Logical {
 
   #changed(mount: string, change: OwnChange): void {
     const { method, args, now, saw, born, changes } = change;
-    for (const [ino, version] of saw) {
-      const is = this.rows.inodes.get(ino)?.version;
-      if (is !== version)
-        this.#violated(`${mount} goes by version ${version} of inode ${ino}; it is ${is ?? 'gone'}`);
+    for (const [ino, { version, ctime }] of saw) {
+      const is = this.rows.inodes.get(ino);
+      if (is?.version !== version || compareTimespec(is.ctime, ctime) !== 0)
+        this.#violated(`${mount} goes by version ${version} of inode ${ino}; it is ${is?.version ?? 'gone'}`);
     }
     const text = textOf(changes);
     const right = textOf(this.#outcome(change, born).changes);
@@ -81,7 +83,7 @@ export class Logical {
     if (changes.length > 0) {
       this.rows.apply(changes);
       const inodes = touched(changes);
-      this.#own.push({ mount, key: keyOf(now), changes, text, inodes, isInDoubt: false });
+      this.#own.push({ mount, key: keyOf(now), changes, text, inodes, saw, isInDoubt: false });
     }
     this.#history.applied(changes, this.#read);
     this.#history.doneBy(mount, method, args, { ok: true });
@@ -131,8 +133,13 @@ export class Logical {
   carriedOut(session: SessionId, { number, now }: JournalledEntry, changes: readonly RowChange[]): void {
     const mount = this.#history.mountOf(session);
     const what = `entry ${number} of the journal of ${mount}`;
-    this.#server.apply(changes);
     const own = this.#own.find((each) => each.mount === mount && each.key === keyOf(now));
+    for (const [ino, { ctime }] of own?.saw ?? []) {
+      const row = this.#server.inodes.get(ino);
+      if (row === undefined || compareTimespec(row.ctime, ctime) !== 0)
+        this.#violated(`${what} is carried out on an inode ${ino} that others have changed`);
+    }
+    this.#server.apply(changes);
     if (own === undefined) {
       // Opens are said again to the next session.
       if (touched(changes).size > 0) this.#violated(`${what} is carried out twice`);

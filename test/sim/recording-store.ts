@@ -5,6 +5,7 @@
  * crashed takes nothing any more.
  */
 import { assert } from '../../src/base/assert.js';
+import { compareTimespec } from '../../src/base/clock.js';
 import type { MemoryStore } from '../../src/meta/memory-store.js';
 import type { IdKind, InodeRange, MetaStore } from '../../src/meta/store.js';
 import type { Answer } from '../../src/names/operation.js';
@@ -62,8 +63,8 @@ export class RecordingStore implements MetaStore {
     assert(carriedOut.length === 0, 'every change of a journal has an entry');
   }
 
-  #versionOf(ino: Ino): number | undefined {
-    return (this.#rows.answer({ read: 'inode', ino }) as InodeRow | undefined)?.version;
+  #inode(ino: Ino): InodeRow | undefined {
+    return this.#rows.answer({ read: 'inode', ino }) as InodeRow | undefined;
   }
 
   /** What was applied was not a journal's. */
@@ -107,7 +108,10 @@ export class RecordingStore implements MetaStore {
     const altered = this.altered(changes);
     const journal = this.#journal;
     const entry = journal?.entries.find(({ saw }) =>
-      saw.every(([ino, version]) => this.#versionOf(ino) === version),
+      saw.every(([ino, version, ctime]) => {
+        const row = this.#inode(ino);
+        return row?.version === version && compareTimespec(row.ctime, ctime) === 0;
+      }),
     );
     if (journal !== undefined && entry !== undefined)
       journal.entries = journal.entries.filter(({ number }) => number > entry.number);
