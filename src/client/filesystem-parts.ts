@@ -2,7 +2,6 @@
  * What a mount's connection to a filesystem is put together from.
  */
 import type { Clock } from '../base/clock.js';
-import type { RowChange } from '../names/rows.js';
 import type { Attr } from '../proto/attr.js';
 import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -22,7 +21,7 @@ import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
 import { LeaseHolder } from './lease-holder.js';
 import type { InterruptSource } from './link-call.js';
-import { LocalOperations } from './local-operations.js';
+import { LocalOperations, type OwnObserver } from './local-operations.js';
 import { MetadataCalls } from './metadata-calls.js';
 import type { MetadataLink } from './metadata-link.js';
 import { openMountDatabase } from './mount-database.js';
@@ -34,7 +33,7 @@ export interface PartsOptions {
   readonly timeoutMs: number;
   readonly dirtyBytes?: number;
   readonly blockCacheBytes?: number;
-  readonly onOwnChange?: (changes: readonly RowChange[]) => void;
+  readonly ownObserver?: OwnObserver;
 }
 
 /** Made once the first session is open. */
@@ -107,7 +106,7 @@ export function makeParts(
     now: () => link.serverClock.now(),
     session: () => link.session,
     isTrusted: () => link.leasesTrustedMs > 0,
-    onChange: options.onOwnChange,
+    observer: options.ownObserver,
     onVersion: (ino, version) => kept.version(ino, version),
     onGone: (ino) => kept.gone(ino),
   });

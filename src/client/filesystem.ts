@@ -10,7 +10,6 @@ import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
-import type { RowChange } from '../names/rows.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { SessionId } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
@@ -24,6 +23,7 @@ import { type MadeParts, makeParts, type Parts } from './filesystem-parts.js';
 import type { Journal } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseDependents, LeaseHolder } from './lease-holder.js';
+import type { OwnObserver } from './local-operations.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import type { PendingFile } from './pending-file.js';
 import { recoverSession } from './recovery.js';
@@ -44,8 +44,8 @@ export interface FilesystemOptions {
   /** Memory for chunk blocks; default limits.blockCacheBytes. */
   readonly blockCacheBytes?: number;
   readonly clock?: Clock;
-  /** Told of every change that this mount makes by itself; for tests. */
-  readonly onOwnChange?: (changes: readonly RowChange[]) => void;
+  /** Told of what this mount does by itself; for tests. */
+  readonly ownObserver?: OwnObserver;
   /** How connections are made; WebSocket unless a test says otherwise. */
   readonly connect?: Connect;
 }

@@ -8,17 +8,18 @@
  */
 import type { Timespec } from '../base/clock.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
-import { type Operation, type Outcome, runSync } from '../names/operation.js';
+import { type Answer, type Operation, type Outcome, runSync } from '../names/operation.js';
 import { attrsOf } from '../names/reply-attrs.js';
 import type { InodeRow, RowChange, RowRead } from '../names/rows.js';
 import { type Attr, isDir } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
 import type { Ino, SessionId } from '../proto/ids.js';
 import { JOURNALLED, type Journalled } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { InodeNumbers } from './inode-numbers.js';
-import type { Journal } from './journal.js';
+import type { Journal, JournalEntry } from './journal.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 
@@ -35,8 +36,31 @@ export interface LocalOperationsOptions {
   /** An inode has a new version, by this mount's doing. */
   readonly onVersion: (ino: Ino, version: number) => void;
   readonly onGone: (ino: Ino) => void;
-  /** Told of every change as it is made; for tests. */
-  readonly onChange?: ((changes: readonly RowChange[]) => void) | undefined;
+  /** For tests. */
+  readonly observer?: OwnObserver | undefined;
+}
+
+/** An operation that was carried out here. */
+export interface OwnOperation {
+  readonly method: NamespaceMethod;
+  readonly args: unknown;
+  readonly session: SessionId;
+  readonly now: Timespec;
+}
+
+export interface OwnChange extends OwnOperation {
+  /** What it went by. */
+  readonly saw: Saw;
+  readonly born: Ino | undefined;
+  readonly changes: readonly RowChange[];
+}
+
+type Saw = ReadonlyMap<Ino, { readonly version: number; readonly ctime: Timespec }>;
+
+/** Told of what is done here, in the turn in which it is done. */
+export interface OwnObserver {
+  changed(change: OwnChange): void;
+  refused(operation: OwnOperation, error: FsError): void;
 }
 
 const journalled: ReadonlySet<string> = new Set(JOURNALLED);
@@ -94,7 +118,7 @@ export class LocalOperations {
     const session = this.#options.session();
     if (session === undefined) throw NOT_COVERED;
     const now = this.#options.now();
-    const saw = new Map<Ino, number>();
+    const saw: Map<Ino, InodeRow> = new Map();
     let born: Ino | undefined;
     // The union of all methods' arguments cannot be told apart by TypeScript; the caller's types have done it.
     const operation = (
@@ -103,38 +127,54 @@ export class LocalOperations {
         args: unknown,
       ) => Operation<unknown>
     )({ now, session }, args);
-    const outcome: Outcome<unknown> = runSync(operation, (read) => {
+    const answer = (read: RowRead): Answer => {
       if (read.read === 'newIno') {
         born = this.#options.numbers.take();
         if (born === undefined) throw NOT_COVERED;
         return born;
       }
-      const answer = this.rows.answer(read);
-      if (read.read === 'inode') this.#saw(saw, read, answer as InodeRow | undefined);
-      return answer;
-    });
-    if (outcome.changes.length > 0 && isJournalled(method))
-      this.#done(method, args, { now, saw, born, outcome });
+      const known = this.rows.answer(read);
+      if (read.read === 'inode') this.#saw(saw, read, known as InodeRow | undefined);
+      return known;
+    };
+    const own: OwnOperation = { method, args, session, now };
+    const outcome = this.#outcome(operation, answer, own);
+    if (isJournalled(method)) this.#done(method, { ...own, saw, born, changes: outcome.changes });
     return outcome.reply;
   }
 
-  #saw(saw: Map<Ino, number>, { ino }: RowRead & { read: 'inode' }, row: InodeRow | undefined): void {
-    if (row === undefined || saw.size >= limits.journalSaw) throw NOT_COVERED;
-    saw.set(ino, row.version);
+  #outcome(
+    operation: Operation<unknown>,
+    answer: (read: RowRead) => Answer,
+    own: OwnOperation,
+  ): Outcome<unknown> {
+    try {
+      return runSync(operation, answer);
+    } catch (error) {
+      if (error instanceof FsError) this.#options.observer?.refused(own, error);
+      throw error;
+    }
   }
 
-  #done(
-    method: Journalled,
-    args: unknown,
-    done: { now: Timespec; saw: Map<Ino, number>; born: Ino | undefined; outcome: Outcome<unknown> },
-  ): void {
-    const { now, saw, born, outcome } = done;
-    const { changes } = outcome;
-    const entry = { method, args, now, saw: [...saw], ...(born === undefined ? {} : { ino: born }) };
-    this.#options.journal.append(entry, [...saw.keys(), ...(born === undefined ? [] : [born])]);
-    this.rows.apply(changes);
-    this.#mirror(changes, born);
-    this.#options.onChange?.(changes);
+  #saw(saw: Map<Ino, InodeRow>, { ino }: RowRead & { read: 'inode' }, row: InodeRow | undefined): void {
+    if (row === undefined || saw.size >= limits.journalSaw) throw NOT_COVERED;
+    saw.set(ino, row);
+  }
+
+  #done(method: Journalled, change: OwnChange): void {
+    const { args, now, saw, born, changes } = change;
+    const seen = [...saw].map(([ino, { version, ctime }]): JournalEntry['saw'][number] => [
+      ino,
+      version,
+      ctime,
+    ]);
+    const entry = { method, args, now, saw: seen, ...(born === undefined ? {} : { ino: born }) };
+    if (changes.length > 0) {
+      this.#options.journal.append(entry, [...saw.keys(), ...(born === undefined ? [] : [born])]);
+      this.rows.apply(changes);
+      this.#mirror(changes, born);
+    }
+    this.#options.observer?.changed(change);
   }
 
   /** What is remembered for reading follows. */

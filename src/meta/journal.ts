@@ -2,16 +2,17 @@
  * Carrying out what a mount has done by itself under exclusive leases: the same rules as for a request, with the
  * time and the inode numbers that the mount has used, in order, many in one transaction.
  *
- * Each entry names the versions of the inodes that it went by. As long as the leases were in force they are as
+ * Each entry names the versions of the inodes that it went by, and their times. As long as the leases were in force they are as
  * they were; what was done under leases that have ended meanwhile is carried out all the same where nobody has
  * changed those inodes, and refused where somebody has. A refused entry changes nothing; whatever went by what it
  * would have changed is refused as well, because versions differ from then on.
  *
  * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction.
  */
+import { compareTimespec } from '../base/clock.js';
 import { namespace } from '../names/namespace.js';
 import { type Answer, runSync } from '../names/operation.js';
-import { inodeOfRead, type RowChange, type RowRead } from '../names/rows.js';
+import { type InodeRow, inodeOfRead, type RowChange, type RowRead } from '../names/rows.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { Journalled } from '../proto/lease-methods.js';
@@ -102,10 +103,12 @@ function carryOut(parts: MetaParts, session: Session, entries: readonly Entry[],
 /** **Errors:** Refusal; LeasesInTheWay; the store's FsError. */
 function apply(parts: MetaParts, session: Session, entry: Entry, granted: Progress['granted']): void {
   const { store, leases } = parts;
-  for (const [ino, version] of entry.saw) {
-    const row = store.answer({ read: 'inode', ino }) as { version: number } | undefined;
+  for (const [ino, version, ctime] of entry.saw) {
+    const row = store.answer({ read: 'inode', ino }) as InodeRow | undefined;
     if (row?.version !== version)
       throw new Refusal(`inode ${ino} has version ${row?.version ?? 'none'} instead of ${version}`);
+    if (compareTimespec(row.ctime, ctime) !== 0)
+      throw new Refusal(`inode ${ino} has another version ${version}`);
   }
   const reads = new Set<Ino>();
   const changes = changesOf(parts, session, entry, reads);

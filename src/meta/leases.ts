@@ -76,6 +76,8 @@ export class Leases {
   readonly #watched = new Set<SessionId>();
   readonly #timers = new Set<Timer>();
   #stopped = false;
+  /** A session's leases end without its word: what it did under them and has not said may come too late. */
+  onVoid: (session: SessionId) => void = () => {};
 
   constructor(clock: Clock, sessions: Sessions) {
     this.#clock = clock;
@@ -267,7 +269,7 @@ export class Leases {
   /** Nothing is left of what a session had over earlier connections; what it was granted since stays. */
   returnedAll(session: SessionId): void {
     this.#lapsed.delete(session);
-    if (this.#resuming.has(session)) this.forget(session);
+    if (this.#resuming.has(session)) this.#forget(session);
   }
 
   /** It has not given back what it had, and others go on all the same. */
@@ -285,12 +287,20 @@ export class Leases {
   /** Whoever has not come back in time has lost what it had. */
   #settleUnknown(): void {
     if (this.#clock.monotonicMs() < this.#unknownUntilMs) return;
-    for (const session of this.#unknown) this.#lapsed.add(session);
+    for (const session of this.#unknown) {
+      this.#lapsed.add(session);
+      this.onVoid(session);
+    }
     this.#unknown.clear();
   }
 
-  /** Nothing is left of what a session had. */
+  /** A session has ended, or does not say what is left of its leases: nothing is. */
   forget(session: SessionId): void {
+    this.onVoid(session);
+    this.#forget(session);
+  }
+
+  #forget(session: SessionId): void {
     const timer = this.#resuming.get(session);
     if (timer !== undefined) {
       timer.cancel();

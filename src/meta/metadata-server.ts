@@ -7,6 +7,7 @@
 import { type Clock, systemClock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import { FsError } from '../proto/errno.js';
+import type { SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { type MetaCallbacks, type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
@@ -33,6 +34,8 @@ export interface MetadataServerOptions {
   readonly clock?: Clock;
   /** Life of a session without a heartbeat; default limits.sessionTtlMs. */
   readonly sessionTtlMs?: number;
+  /** Told when leases end without their holder's word; for tests. */
+  readonly onLeasesVoid?: (session: SessionId) => void;
 }
 
 export class MetadataServer {
@@ -52,6 +55,7 @@ export class MetadataServer {
     const tasks = new Tasks(store, clock);
     const locks = new Locks(store);
     const leases = new Leases(clock, sessions);
+    if (options.onLeasesVoid !== undefined) leases.onVoid = options.onLeasesVoid;
     sessions.onBound = (session) => leases.resumed(session);
     this.#parts = {
       store,

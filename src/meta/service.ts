@@ -81,11 +81,14 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     fallocate: named('fallocate'),
     copyRange: named('copyRange'),
     tmpfile: named('tmpfile'),
-    commit: (args, context) =>
-      mutation('commit', context, args.durable, (session) => {
+    commit: async (args, context) => {
+      // Awaited, as in `named`: answers leave in the order in which they came about, those with leases too.
+      const reply = await mutation('commit', context, args.durable, (session) => {
         checkChunks(parts.store, session, args.chunks);
         return namespaceEffect(parts, 'commit', args, session);
-      }),
+      });
+      return reply;
+    },
     reserveIds: (args, context) =>
       // On disk before it is answered: chunks under these ids are stored before they are committed.
       mutation('reserveIds', context, true, (session) => reserveIds(parts, session, args)),

@@ -44,8 +44,11 @@ export const tJournalEntry = Type.Object({
   now: tTimespec,
   /** The number that it gave to a new inode. */
   ino: Type.Optional(tIno),
-  /** The inodes that it went by, each with the version that it had. */
-  saw: Type.Array(Type.Tuple([tIno, tCount]), { maxItems: limits.journalSaw }),
+  /**
+   * The inodes that it went by, each with the version and the time of change that it had: what this mount makes
+   * of a version and what others make of it once its leases have ended differ in the time.
+   */
+  saw: Type.Array(Type.Tuple([tIno, tCount, tTimespec]), { maxItems: limits.journalSaw }),
 });
 
 /** What there is to know of a session that is resumed. */

@@ -5,11 +5,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { present } from '../../src/base/assert.js';
 import type { Prng } from '../../src/base/prng.js';
 import { connectFilesystem, type Filesystem } from '../../src/client/filesystem.js';
 import { MemoryStore } from '../../src/meta/memory-store.js';
 import { MetadataServer } from '../../src/meta/metadata-server.js';
 import { FIRST_SESSION } from '../../src/meta/sessions.js';
+import { FsError } from '../../src/proto/errno.js';
 import { asClusterId, ROOT_INO } from '../../src/proto/ids.js';
 import type { Notifier } from '../../src/vfs/operations.js';
 import { Vfs } from '../../src/vfs/vfs.js';
@@ -17,6 +19,7 @@ import { SimChunkServer } from './chunk-server.js';
 import { History, keyParts } from './history.js';
 import { Kernel } from './kernel.js';
 import { isErrno } from './kernel-base.js';
+import { Logical } from './logical.js';
 import { Network } from './network.js';
 import { Observer } from './observer.js';
 import { RecordingStore } from './recording-store.js';
@@ -32,6 +35,8 @@ export interface Plant {
   readonly store?: (store: RecordingStore, history: History) => void;
   readonly filesystem?: (filesystem: Filesystem) => void;
   readonly notifier?: (notifier: Notifier) => Notifier;
+  /** A mount's daemon was killed. */
+  readonly killed?: (cacheDir: string) => void;
   /** Before anything is made; returns the way to undo it. */
   readonly everywhere?: () => () => void;
 }
@@ -63,6 +68,7 @@ export class SimCluster {
   readonly network: Network;
   readonly history = new History();
   readonly observer: Observer;
+  readonly logical: Logical;
   readonly chunkServers: SimChunkServer[] = [];
   readonly mounts: SimMount[] = [];
   readonly #prng: Prng;
@@ -85,17 +91,19 @@ export class SimCluster {
     this.network = new Network({ scheduler, trace: this.trace, prng, delayUs: shape.delayUs });
     this.network.sniffer = (frame, from, to) => this.history.sniff(frame, from, to);
     this.observer = new Observer(this.history, (error) => scheduler.fail(error));
+    const createdAt = { sec: 1_700_000_000, nsec: 0 };
+    this.logical = new Logical(createdAt, this.history, (text) => this.observer.violated(text));
     this.#rows = new MemoryStore(
       {
         clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
         formatVersion: 1,
         replicas: shape.replicas,
         groups: 8,
-        createdAt: { sec: 1_700_000_000, nsec: 0 },
+        createdAt,
       },
       { firstInode: ROOT_INO + 1, firstSession: FIRST_SESSION },
     );
-    this.history.start((read) => this.#rows.answer(read));
+    this.history.start((read) => this.logical.rows.answer(read));
     scheduler.onStep = () => this.#checkInvariants();
     this.#meta = this.#startMeta();
     for (let number = 1; number <= shape.chunkServers; number++)
@@ -124,9 +132,18 @@ export class SimCluster {
 
   #startMeta(): Meta {
     const node = this.#node('meta');
-    const store = new RecordingStore(this.#rows, this.history);
+    const store = new RecordingStore(this.#rows, this);
     this.#plant.store?.(store, this.history);
-    const server = new MetadataServer({ store, clock: node.clock });
+    const server = new MetadataServer({
+      store,
+      clock: node.clock,
+      onLeasesVoid: (session) => {
+        if (this.history.closed.has(session)) return;
+        this.trace.note('meta', `leases of session ${session} are void`);
+        this.logical.voided(session);
+        this.observer.voided(this.history.mountOf(session));
+      },
+    });
     this.network.listen(META_URL, { node, accept: (transport) => server.accept(transport) });
     return { node, server, store };
   }
@@ -157,6 +174,7 @@ export class SimCluster {
         timeoutMs: TIMEOUT_MS,
         readOnly: false,
         clock: node.clock,
+        ownObserver: this.logical.observerOf(name),
         connect: this.network.connector(node),
       }),
     );
@@ -167,8 +185,42 @@ export class SimCluster {
     const notifier = kernel.notifier();
     vfs.mounted(this.#plant.notifier?.(notifier) ?? notifier);
     const mount = { node, fs, vfs, kernel };
-    this.mounts.push(mount);
+    const before = this.mounts.findIndex((other) => other.node.name === name);
+    if (before < 0) this.mounts.push(mount);
+    else this.mounts[before] = mount;
     return mount;
+  }
+
+  mounted(name: string): SimMount {
+    return present(
+      this.mounts.find(({ node }) => node.name === name),
+      `${name} was mounted`,
+    );
+  }
+
+  /** `kill -9` of its daemon: its machine goes on. */
+  killMount({ node, fs, kernel }: SimMount): void {
+    this.trace.note(node.name, 'is killed');
+    this.scheduler.crash(node);
+    this.network.cutAll(node, 'the daemon was killed');
+    fs.abandon();
+    this.#plant.killed?.(join(this.#dir, node.name));
+    kernel.died();
+    this.observer.killed(node.name);
+  }
+
+  /** Another daemon takes over what a killed one has left. */
+  async remount(name: string): Promise<void> {
+    for (;;) {
+      try {
+        await this.mount(name);
+        return;
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+        this.trace.note(name, `cannot be mounted: ${String(error)}`);
+      }
+      await this.scheduler.sleep(500, this.world);
+    }
   }
 
   /** Of whoever has just done something. */
@@ -181,8 +233,8 @@ export class SimCluster {
   /** What kernels and mounts would answer from memory now, to whoever asked, is right. */
   peek(): void {
     for (const mount of this.mounts) {
-      mount.kernel.peek();
-      if (!mount.node.frozen) this.#peekInto(mount);
+      if (!mount.node.crashed) mount.kernel.peek();
+      if (!mount.node.frozen && !mount.node.crashed) this.#peekInto(mount);
     }
   }
 
@@ -211,6 +263,7 @@ export class SimCluster {
   /** Of the rows, which is slow. */
   checkStore(): void {
     this.#rows.checkInvariants();
+    this.logical.checkSettled();
   }
 
   remove(): void {

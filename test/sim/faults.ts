@@ -4,7 +4,7 @@
  */
 import type { Prng } from '../../src/base/prng.js';
 import { limits } from '../../src/proto/limits.js';
-import type { SimCluster } from './cluster.js';
+import type { SimCluster, SimMount } from './cluster.js';
 import type { SimNode } from './scheduler.js';
 
 /** A connection whose other side was silent for this long is given up. */
@@ -48,11 +48,25 @@ async function loseAnswer(
   return isLost;
 }
 
+/** A mount; one that is ahead of the server, if there is any. */
+function victim(cluster: SimCluster, prng: Prng): SimMount {
+  const ahead = cluster.mounts.filter(({ node }) => cluster.logical.isAhead(node.name));
+  return prng.pick(ahead.length > 0 ? ahead : cluster.mounts);
+}
+
+/** Waits until some mount is ahead of the server, for a while. */
+async function untilAhead({ mounts, logical, scheduler, world }: SimCluster): Promise<void> {
+  for (let waited = 0; waited < 1500; waited++) {
+    if (mounts.some(({ node }) => logical.isAhead(node.name))) return;
+    await scheduler.sleep(2, world);
+  }
+}
+
 const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
   {
     weight: 4,
     fault: async (cluster, prng) => {
-      const { node } = prng.pick(cluster.mounts);
+      const { node } = victim(cluster, prng);
       cluster.network.cut(node, cluster.meta.node, 'cut');
       return `${node.name} is cut from the metadata server`;
     },
@@ -68,7 +82,7 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
   {
     weight: 3,
     fault: async (cluster, prng) => {
-      const { node } = prng.pick(cluster.mounts);
+      const { node } = victim(cluster, prng);
       const ms = prng.pick([prng.int(50, 3000), prng.int(3000, 11_000)]);
       cluster.network.stall(node, cluster.meta.node, ms);
       return `${node.name} and the metadata server do not hear each other for ${ms} ms`;
@@ -77,7 +91,7 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
   {
     weight: 5,
     fault: async (cluster, prng) => {
-      const { node } = prng.pick(cluster.mounts);
+      const { node } = victim(cluster, prng);
       const ms = prng.pick([prng.int(500, 8000), prng.int(9000, 14_000), prng.int(25_000, 45_000)]);
       await freeze(cluster, node, ms);
       return `${node.name} was frozen for ${ms} ms`;
@@ -93,6 +107,19 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
     },
   },
   {
+    weight: 4,
+    fault: async (cluster, prng) => {
+      const mount = victim(cluster, prng);
+      const ms = prng.pick([prng.int(1, 300), prng.int(300, 6000), prng.int(9000, 40_000)]);
+      const { name, crashed } = mount.node;
+      if (crashed) return 'no kill';
+      cluster.killMount(mount);
+      await cluster.scheduler.sleep(ms, cluster.world);
+      await cluster.remount(name);
+      return `${name} was away for ${ms} ms`;
+    },
+  },
+  {
     weight: 1,
     fault: async (cluster, prng) => {
       const ms = prng.int(500, 12_000);
@@ -104,7 +131,7 @@ const FAULTS: { readonly weight: number; readonly fault: Fault }[] = [
   {
     weight: 3,
     fault: async (cluster, prng) => {
-      const { node } = prng.pick(cluster.mounts);
+      const { node } = victim(cluster, prng);
       const isLost = await loseAnswer(cluster, node, () =>
         cluster.network.cut(node, cluster.meta.node, 'cut with an answer'),
       );
@@ -147,6 +174,7 @@ export async function runFaults(
   await Promise.all(
     Array.from({ length: count }, async () => {
       await cluster.scheduler.sleep(prng.next() * withinMs, cluster.world);
+      if (prng.next() < 0.5) await untilAhead(cluster);
       const fault = prng.pick(chosen);
       cluster.trace.note('fault', await fault(cluster, prng));
     }),

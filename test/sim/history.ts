@@ -1,13 +1,17 @@
 /**
- * What the metadata server's store was like at every moment: the states of each inode and of each name, in
+ * What the filesystem was like at every moment (logical.ts): the states of each inode and of each name, in
  * the order in which operations were carried out, and which request of which mount did it. A moment is an
  * index that rises with every operation that changes something; what an answer says must have been so at some
  * index between the call and the answer.
  */
 import { Unpackr } from 'msgpackr/pack';
+import type { Timespec } from '../../src/base/clock.js';
+import { hashName } from '../../src/names/dentry.js';
 import type { Answer } from '../../src/names/operation.js';
-import type { InodeRow, RowChange, RowRead } from '../../src/names/rows.js';
+import type { DentryRow, InodeRow, RowChange, RowRead } from '../../src/names/rows.js';
 import { asIno, type ChunkId, type Ino, ROOT_INO, type SessionId } from '../../src/proto/ids.js';
+import type { MetaMethods } from '../../src/proto/meta-methods.js';
+import type { ArgsOf } from '../../src/proto/method.js';
 import type { Frame, RequestFrame } from '../../src/rpc/frame.js';
 import type { SimEnd } from './network.js';
 
@@ -36,6 +40,8 @@ export interface NameState {
 export interface Moment {
   readonly index: number;
   readonly unsettled: readonly number[];
+  /** Tells what comes first where nothing changes between. */
+  readonly tick: number;
 }
 
 /** From the call to the answer. */
@@ -57,6 +63,13 @@ export interface Done {
   isClaimed: boolean;
   /** Its answer has reached the mount, or its session is over. */
   isAnswered: boolean;
+}
+
+/** An operation that a mount has done by itself, as it is brought to the server. */
+export interface JournalledEntry {
+  readonly number: number;
+  readonly now: Timespec;
+  readonly saw: readonly (readonly [Ino, number, Timespec])[];
 }
 
 interface Asked {
@@ -93,6 +106,13 @@ export class History {
   /** Something was carried out and its answer not kept yet. */
   #isFresh = false;
   readonly #sessionOf = new Map<string, number>();
+  readonly #mountOf = new Map<number, string>();
+  /** Sessions that their mount has closed. */
+  readonly closed = new Set<number>();
+  /** By session and number. */
+  readonly #journals = new Map<number, Map<number, JournalledEntry>>();
+  /** When each slot's value became part of its file at the server. */
+  readonly servedAt = new Map<string, number>();
   /** Every chunk that was ever stored. */
   readonly chunks = new Map<ChunkId, Buffer>();
 
@@ -106,16 +126,44 @@ export class History {
     if (changes.length === 0) return;
     this.index++;
     this.#isFresh = true;
+    this.#noteAll(changes, read, (parent, name, ino) => this.#named(parent, name, ino));
+  }
+
+  /** These changes never were. */
+  reverted(changes: readonly RowChange[], read: (read: RowRead) => Answer): void {
+    this.index++;
+    this.#noteAll(changes, read, (parent, name) => {
+      const row = read({ read: 'dentry', parent, hash: hashName(name), name }) as DentryRow | undefined;
+      this.#named(parent, name, row?.ino ?? null);
+    });
+  }
+
+  #noteAll(
+    changes: readonly RowChange[],
+    read: (read: RowRead) => Answer,
+    named: (parent: Ino, name: Uint8Array, ino: Ino | null) => void,
+  ): void {
     const inodes = new Set<Ino>();
     for (const change of changes) {
       if ('adjust' in change) continue;
       if ('put' in change) {
-        if (change.put === 'dentry') this.#named(change.row.parent, change.row.name, change.row.ino);
+        if (change.put === 'dentry') named(change.row.parent, change.row.name, change.row.ino);
         else if (change.put === 'inode' || change.put === 'extent') inodes.add(change.row.ino);
-      } else if (change.delete === 'dentry') this.#named(change.parent, change.name, null);
+      } else if (change.delete === 'dentry') named(change.parent, change.name, null);
       else if (change.delete === 'inode' || change.delete === 'extent') inodes.add(change.ino);
     }
     for (const ino of inodes) this.#note(ino, read);
+  }
+
+  /** The server has made what a mount has done part of its rows. */
+  served(changes: readonly RowChange[], read: (read: RowRead) => Answer): void {
+    for (const change of changes) {
+      if (!('put' in change) || change.put !== 'extent') continue;
+      const row = read({ read: 'inode', ino: change.row.ino }) as InodeRow | undefined;
+      if (row === undefined) continue;
+      for (const value of slotsOf(this.#contentOf(row, read)))
+        if (!this.servedAt.has(value)) this.servedAt.set(value, this.index);
+    }
   }
 
   #named(parent: Ino, name: Uint8Array, ino: Ino | null): void {
@@ -156,12 +204,26 @@ export class History {
     const row: unknown = unpackr.unpack(reply);
     const ok = Array.isArray(row) && row.length === 2;
     const { mount, method, args } = request;
+    request.done = this.#carriedOut(mount, method, args, { ok, isAnswered: false });
+  }
+
+  /** A mount has done it by itself. */
+  doneBy(mount: string, method: string, args: unknown, { ok }: { ok: boolean }): void {
+    this.#carriedOut(mount, method, args, { ok, isAnswered: true });
+  }
+
+  #carriedOut(
+    mount: string,
+    method: string,
+    args: unknown,
+    { ok, isAnswered }: { ok: boolean; isAnswered: boolean },
+  ): Done {
     const index = this.#isFresh ? this.index : -1;
     this.#isFresh = false;
     const key = operationKey(method, args);
-    const done = { mount, method, key, ok, index, isClaimed: false, isAnswered: false };
+    const done = { mount, method, key, ok, index, isClaimed: false, isAnswered };
     this.done.push(done);
-    request.done = done;
+    return done;
   }
 
   // What is asked for
@@ -185,15 +247,41 @@ export class History {
 
   #asked(spoken: Spoken, { id, method, args, sequence }: RequestFrame, mount: string): void {
     if (method === 'openSession') spoken.opening.add(id);
+    if (method === 'closeSession' && spoken.session !== undefined) this.closed.add(spoken.session);
+    if (method === 'journal' && spoken.session !== undefined) this.#journalled(spoken.session, args);
     if (sequence === undefined || spoken.session === undefined) return;
     const key = `${spoken.session}:${sequence}`;
     spoken.calls.set(id, key);
     if (!this.#requests.has(key)) this.#requests.set(key, { mount, method, args, done: undefined });
   }
 
+  #journalled(session: number, args: unknown): void {
+    const { first, entries } = args as ArgsOf<MetaMethods['journal']>;
+    const journal = this.#journals.get(session) ?? new Map<number, JournalledEntry>();
+    this.#journals.set(session, journal);
+    for (const [at, { now, saw }] of entries.entries())
+      journal.set(first + at, { number: first + at, now, saw });
+  }
+
+  /** What has come of a session's journal, from this number on. */
+  journalFrom(session: SessionId, first: number): JournalledEntry[] {
+    const entries: JournalledEntry[] = [];
+    const journal = this.#journals.get(session);
+    for (let number = first; ; number++) {
+      const entry = journal?.get(number);
+      if (entry === undefined) return entries;
+      entries.push(entry);
+    }
+  }
+
+  mountOf(session: SessionId): string {
+    return this.#mountOf.get(session) ?? `session ${session}`;
+  }
+
   #opened(spoken: Spoken, mount: string, reply: unknown): void {
     spoken.session = sessionIn(reply);
     if (spoken.session === undefined || !mount.startsWith('mount')) return;
+    this.#mountOf.set(spoken.session, mount);
     const before = this.#sessionOf.get(mount);
     this.#sessionOf.set(mount, spoken.session);
     if (before === undefined || before === spoken.session) return;

@@ -65,6 +65,8 @@ export class KernelBase {
   /** What the daemon is asked now. */
   readonly asked = new Map<number, { readonly what: string; readonly sinceMs: number }>();
   #nextAsked = 1;
+  #die: (error: FsError) => void = () => {};
+  readonly #death: Promise<never>;
   /** An error that leaves something open, and an answer that takes longer, is a violation from now on. */
   calm: { readonly answerMs: number } | undefined;
 
@@ -73,6 +75,17 @@ export class KernelBase {
     this.name = options.node.name;
     this.machine = machine;
     this.cache = new KernelCache(() => options.node.clock.monotonicMs());
+    this.#death = new Promise((_, reject) => {
+      this.#die = reject;
+    });
+    this.#death.catch(() => {});
+  }
+
+  /** The daemon was killed: nothing is answered any more. */
+  died(): void {
+    // What it could still answer alone is nobody's promise any more.
+    this.cache.forgetAll();
+    this.#die(new FsError('EIO', 'kernel', { detail: 'the daemon is gone' }));
   }
 
   protected moment(): Moment {
@@ -131,8 +144,11 @@ export class KernelBase {
     this.asked.set(id, { what, sinceMs });
     trace.note(this.name, `asks ${id}: ${what}`);
     try {
-      const answer = await scheduler.on(node, this.#hopUs(), () => body(request));
-      await scheduler.on(this.machine, this.#hopUs(), () => {});
+      const answer = await Promise.race([
+        this.#death,
+        scheduler.on(node, this.#hopUs(), () => body(request)),
+      ]);
+      await Promise.race([this.#death, scheduler.on(this.machine, this.#hopUs(), () => {})]);
       trace.note(this.name, `answer ${id}`);
       return answer;
     } catch (error) {

@@ -150,6 +150,14 @@ export class KernelCache {
     this.stale(this.inode(dentry.ino));
   }
 
+  forgetAll(): void {
+    this.dentries.clear();
+    for (const inode of this.inodes.values()) {
+      this.stale(inode);
+      this.dropPages(inode);
+    }
+  }
+
   /** Takes out what nothing needs; answers how often each was looked up. */
   evict(): { ino: Ino; lookups: number }[] {
     this.dentries.clear();

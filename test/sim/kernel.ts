@@ -170,7 +170,8 @@ export class Kernel extends KernelNames {
     const wanted = this.observer.toStore(this.name, ino, what === 'flush' ? fh : undefined);
     try {
       await this.ask(`${what} ${ino}`, [ino], (request) => call(vfs, ino, request));
-      this.observer.stored(this.name, this.name, ino, wanted, session);
+      if (what === 'flush') this.observer.closed(wanted);
+      else this.observer.stored(this.name, this.name, ino, wanted, session);
     } catch (error) {
       this.observer.discarded(this.name, ino);
       throw error;

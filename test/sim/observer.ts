@@ -22,10 +22,17 @@ export class Violation extends Error {
 /** A value that a mount has written into a slot. */
 interface Written {
   readonly value: string;
-  readonly generation: number;
+  /** -1: of a daemon that was killed. */
+  generation: number;
   readonly fh: number;
   /** The write has returned. */
   isAcknowledged: boolean;
+  /** When a close behind it had returned: whoever asks later sees it, and a killed daemon does not lose it. */
+  closedAt: number | undefined;
+  /** When its daemon was killed: until the next one has brought it to the file, others need not see it. */
+  killedAt: number | undefined;
+  /** Its mount lost its leases before the bytes were in the file: others need not see it. */
+  isInDoubt: boolean;
   /** Cut off again, or given up: it need not show any more. */
   isVoid: boolean;
 }
@@ -60,6 +67,7 @@ export class Observer {
   readonly #unknown: Operation[] = [];
   readonly #underWay = new Set<Operation>();
   answers = 0;
+  #tick = 0;
 
   constructor(history: History, fail: (error: Violation) => void) {
     this.history = history;
@@ -81,7 +89,7 @@ export class Observer {
       if (one === undefined || one.mount !== mount || !one.ok) continue;
       if (!one.isAnswered || underWay.some((operation) => isSame(operation, one))) unsettled.push(one.index);
     }
-    return { index, unsettled };
+    return { index, unsettled, tick: ++this.#tick };
   }
 
   violated(text: string): void {
@@ -122,13 +130,17 @@ export class Observer {
     this.answers++;
     const { ino } = attr;
     const states = this.history.statesIn(ino, { from, to: this.index });
-    const state = states.find(({ row }) => row?.version === attr.version);
-    if (state?.row === undefined) {
+    // There may be two of one version: what was in doubt, and what others made instead.
+    const sameVersion = states.filter(({ row }) => row?.version === attr.version);
+    if (sameVersion.length === 0) {
       const versions = states.map(({ row }) => (row === undefined ? 'gone' : row.version));
       this.violated(`${who} gives inode ${ino} version ${attr.version}; it was ${versions.join(', ')}`);
       return;
     }
-    const wrong = this.#wrongIn(attr, state, this.#mayHavePending(mount, ino, from));
+    this.#closed(mount, who, ino, from);
+    const isPending = this.#mayHavePending(mount, ino, from);
+    const wrongs = sameVersion.map((state) => this.#wrongIn(attr, state, isPending));
+    const wrong = wrongs.includes(undefined) ? undefined : wrongs[0];
     if (wrong !== undefined) this.violated(`${who} gives inode ${ino} a wrong ${wrong}`);
   }
 
@@ -159,7 +171,16 @@ export class Observer {
     const slots = inodes.get(ino) ?? new Map<number, Written[]>();
     inodes.set(ino, slots);
     const { generation, fh } = at;
-    const written = { value, generation, fh, isAcknowledged: false, isVoid: false };
+    const written: Written = {
+      value,
+      generation,
+      fh,
+      isAcknowledged: false,
+      closedAt: undefined,
+      killedAt: undefined,
+      isInDoubt: false,
+      isVoid: false,
+    };
     slots.set(slot, [...(slots.get(slot) ?? []), written]);
     return written;
   }
@@ -185,6 +206,7 @@ export class Observer {
     this.answers++;
     const window = { from, to: this.index };
     const states = this.history.statesIn(ino, window);
+    this.#closed(mount, who, ino, from);
     const count = Math.max(
       ...states.map((state) => slotsOf(state.content).length),
       slotsOf(content).length,
@@ -237,17 +259,72 @@ export class Observer {
     );
   }
 
-  /** A flush has returned without an error. */
+  /** An fsync has returned without an error: the server has it. */
   stored(mount: string, who: string, ino: Ino, wanted: readonly Written[], at: Generation): void {
     if (this.history.inodes.get(ino)?.at(-1)?.row === undefined) return;
-    const slots = [...(this.#written.get(mount)?.get(ino)?.values() ?? [])];
     for (const written of wanted) {
       if (written.isVoid || written.generation !== at.generation) continue;
-      const writes = slots.find((all) => all.includes(written)) ?? [];
-      const since = writes.slice(writes.indexOf(written));
-      if (!since.some(({ value }) => this.history.committedAt.has(value)))
+      if (!this.#andSince(mount, ino, written).some(({ value }) => this.history.servedAt.has(value)))
         this.violated(`${who} has flushed ${written.value} of inode ${ino}; it is not in the file`);
     }
+  }
+
+  /** A close has returned without an error: it is in the file, or safe where it was written. */
+  closed(wanted: readonly Written[]): void {
+    for (const written of wanted) written.closedAt ??= ++this.#tick;
+  }
+
+  #andSince(mount: string, ino: Ino, written: Written): Written[] {
+    const slots = [...(this.#written.get(mount)?.get(ino)?.values() ?? [])];
+    const writes = slots.find((all) => all.includes(written)) ?? [];
+    return writes.slice(writes.indexOf(written));
+  }
+
+  /** What other mounts had closed before is in the file. */
+  #closed(mount: string, who: string, ino: Ino, from: Moment): void {
+    for (const [other, inodes] of this.#written) {
+      if (other === mount) continue;
+      for (const writes of inodes.get(ino)?.values() ?? [])
+        for (const { value, killedAt } of writes.filter((written) =>
+          this.#isMissing(other, ino, written, from.tick),
+        ))
+          if (killedAt === undefined)
+            this.violated(`${who} does not see ${value} in inode ${ino}, which ${other} had closed`);
+    }
+  }
+
+  /** It was closed before and neither it nor what was written over it is in the file. */
+  #isMissing(mount: string, ino: Ino, written: Written, before: number): boolean {
+    const { closedAt, isVoid, isInDoubt } = written;
+    if (closedAt === undefined || closedAt >= before || isVoid || isInDoubt) return false;
+    return !this.#andSince(mount, ino, written).some(({ value }) => this.history.committedAt.has(value));
+  }
+
+  /** Somebody has changed the file before the next daemon brought it what the killed one had closed. */
+  #isChanged(ino: Ino, { killedAt }: Written): boolean {
+    const last = this.history.inodes.get(ino)?.at(-1)?.index ?? 0;
+    return killedAt !== undefined && last > killedAt;
+  }
+
+  /** The server has ended the leases of a mount. */
+  voided(mount: string): void {
+    for (const inodes of this.#written.get(mount)?.values() ?? [])
+      for (const writes of inodes.values()) for (const written of writes) written.isInDoubt = true;
+  }
+
+  /** Its daemon was killed: what was not closed is gone. */
+  killed(mount: string): void {
+    for (const slots of this.#written.get(mount)?.values() ?? [])
+      for (const [slot, writes] of slots) {
+        const left = writes.filter(
+          ({ value, closedAt }) => closedAt !== undefined || this.history.committedAt.has(value),
+        );
+        for (const written of left) {
+          written.generation = -1;
+          written.killedAt ??= this.index;
+        }
+        slots.set(slot, left);
+      }
   }
 
   // Once, and not lost
@@ -297,5 +374,11 @@ export class Observer {
     for (const { mount, method, key, ok, isClaimed } of this.history.done)
       if (ok && !isClaimed && CLAIMED.has(method))
         this.violated(`${mount}: ${key} was carried out once more than was asked for`);
+    for (const [mount, inodes] of this.#written)
+      for (const [ino, slots] of inodes)
+        if (this.history.inodes.get(ino)?.at(-1)?.row !== undefined)
+          for (const written of [...slots.values()].flat())
+            if (this.#isMissing(mount, ino, written, this.#tick + 1) && !this.#isChanged(ino, written))
+              this.violated(`${mount} has closed ${written.value} of inode ${ino}; it is not in the file`);
   }
 }

@@ -2,9 +2,13 @@
  * Bugs that are planted to see whether simulations find them. Each breaks one rule of the leases' protocol, or
  * of exactly-once, or of the write path, from outside: the product's code stays as it is.
  */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { Filesystem } from '../../src/client/filesystem.js';
 import { type DroppedLease, LeaseCache } from '../../src/client/lease-cache.js';
 import type { LeaseDependents } from '../../src/client/lease-holder.js';
+import { LeasedRows } from '../../src/client/leased-rows.js';
+import { LocalOperations } from '../../src/client/local-operations.js';
 import { MetadataLink } from '../../src/client/metadata-link.js';
 import { Lessor } from '../../src/lease/lessor.js';
 import type { RowChange } from '../../src/names/rows.js';
@@ -34,6 +38,16 @@ function acknowledgingEarly(fs: Filesystem): void {
           await dependents.settle(leases);
         },
       });
+    },
+  });
+}
+
+/** Others are let in before what was closed here is in the files. */
+function keepingToItself(fs: Filesystem): void {
+  const setter = Object.getOwnPropertyDescriptor(Filesystem.prototype, 'leaseDependents')?.set;
+  Object.defineProperty(fs, 'leaseDependents', {
+    set: (dependents: LeaseDependents) => {
+      setter?.call(fs, { ...dependents, writeBack: async () => {} });
     },
   });
 }
@@ -100,6 +114,41 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
     plant: {
       store: (store) => {
         store.altered = dropping();
+      },
+    },
+  },
+  'an exclusive lease is given up before the server has the journal': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LocalOperations.prototype, 'settle', { value: async () => {} }) },
+  },
+  'an exclusive lease is given up before what was closed is in the file': {
+    seeds: FIRST_SEEDS,
+    plant: { filesystem: keepingToItself },
+  },
+  'requests go ahead of the journal': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LocalOperations.prototype, 'mustWait', { value: () => false }) },
+  },
+  'a mount changes by itself what a request of its own is about to change': {
+    seeds: FIRST_SEEDS,
+    plant: {
+      everywhere: () => replaced(LocalOperations.prototype, 'sending', { value: () => undefined }),
+    },
+  },
+  'what is known alone is kept when the server has changed it': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LeasedRows.prototype, 'drop', { value: () => {} }) },
+  },
+  'what is known alone is kept over another connection': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(LocalOperations.prototype, 'clear', { value: () => {} }) },
+  },
+  'the journal does not outlive the daemon': {
+    seeds: FIRST_SEEDS,
+    plant: {
+      killed: (cacheDir) => {
+        for (const suffix of ['', '-wal', '-shm'])
+          rmSync(join(cacheDir, `journal.db${suffix}`), { force: true });
       },
     },
   },

@@ -12,13 +12,16 @@ const isLoud = process.env.TRACE === '1';
 const plant = Object.values(plantedBugs)[Number(process.env.PLANT ?? -1)]?.plant ?? {};
 const TRACE_LINES = 120;
 
-let [operations, answers, virtualMs] = [0, 0, 0];
+let [operations, own, inDoubt, refused, answers, virtualMs] = [0, 0, 0, 0, 0, 0];
 const startedMs = performance.now();
 const failed: SimulationFailure[] = [];
 for (let seed = first; seed < first + count; seed++) {
   try {
     const result = await simulate(seed, { isLoud, plant });
     operations += result.operations;
+    own += result.own;
+    inDoubt += result.inDoubt;
+    refused += result.refused;
     answers += result.answers;
     virtualMs += result.virtualMs;
   } catch (error) {
@@ -36,7 +39,7 @@ for (let seed = first; seed < first + count; seed++) {
 }
 const seconds = (performance.now() - startedMs) / 1000;
 console.log(
-  `${count - failed.length} of ${count} seeds, ${operations} operations, ${answers} answers checked, ` +
+  `${count - failed.length} of ${count} seeds, ${operations} operations, ${own} changes made by mounts alone (${inDoubt} in doubt later, ${refused} refused), ${answers} answers checked, ` +
     `${Math.round(virtualMs / 60_000)} minutes of their time in ${seconds.toFixed(1)} s`,
 );
 process.exitCode = failed.length === 0 ? 0 : 1;

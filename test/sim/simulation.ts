@@ -10,7 +10,7 @@ import { limits } from '../../src/proto/limits.js';
 import { type Plant, SimCluster } from './cluster.js';
 import { runFaults } from './faults.js';
 import type { Kernel } from './kernel.js';
-import { Program } from './program.js';
+import { DIRECTORIES, Program } from './program.js';
 
 /** Virtual time that a simulation may take. */
 const MAX_MS = 900_000;
@@ -26,6 +26,11 @@ export interface SimulationResult {
   /** Of everything that happened. */
   readonly hash: number;
   readonly operations: number;
+  /** Changes that mounts have made by themselves. */
+  readonly own: number;
+  /** Of those, what was in doubt when its leases ended without a word, and what was refused then. */
+  readonly inDoubt: number;
+  readonly refused: number;
   /** Answers held against the store. */
   readonly answers: number;
   readonly virtualMs: number;
@@ -68,8 +73,19 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   cluster.trace.isLoud = isLoud;
   try {
     const operations = await cluster.scheduler.run(() => story(cluster, prng), MAX_MS);
-    const { trace, observer, scheduler } = cluster;
-    return { seed, hash: trace.hash, operations, answers: observer.answers, virtualMs: scheduler.nowMs };
+    const { trace, observer, scheduler, logical } = cluster;
+    const { ownCount: own, doubtCount: inDoubt, refusedCount: refused } = logical;
+    const { answers } = observer;
+    return {
+      seed,
+      hash: trace.hash,
+      operations,
+      own,
+      inDoubt,
+      refused,
+      answers,
+      virtualMs: scheduler.nowMs,
+    };
   } catch (error) {
     const asked = cluster.mounts.flatMap(({ kernel }) =>
       [...kernel.asked.values()].map(
@@ -96,17 +112,19 @@ async function story(cluster: SimCluster, prng: Prng): Promise<number> {
   const withinMs = Math.max(thinkMs * 120, faults === 0 ? 0 : 15_000);
   let isOver = false;
   let value = 0;
-  const programs = cluster.mounts.flatMap(({ kernel }) => {
+  const directories = [...DIRECTORIES];
+  const programs = cluster.mounts.flatMap(({ node: { name } }) => {
     const busy = { count: 0 };
     return Array.from(
       { length: perMount },
       () =>
         new Program({
-          kernel,
+          kernel: () => cluster.mounted(name).kernel,
           scheduler,
           prng,
           thinkMs: Math.max(thinkMs, withinMs / 300),
           busy,
+          directories,
           value: () => `v${++value}`,
         }),
     );
