@@ -1,9 +1,7 @@
 /**
  * What a mount may ask of the metadata server, and what the server asks of a mount. Every mutation runs the
- * semantics in names/ inside one store transaction; times not given are the server's.
- *
- * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all
- * (`status`, an observer).
+ * semantics in names/ inside one store transaction; times not given are the server's. A connection says
+ * `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all (`status`, an observer).
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
@@ -89,6 +87,8 @@ export const tFileCommit = Type.Object({
   /** The file is at least this long afterwards; means nothing with `append`. */
   minSize: tCount,
   mtime: tTimespec,
+  /** The mtime that the writer knew the file to have before; absent: it knew none. */
+  over: Type.Optional(tTimespec),
   clearPrivileges: Type.Boolean(),
 });
 export type FileCommit = Static<typeof tFileCommit>;
