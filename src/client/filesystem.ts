@@ -11,7 +11,7 @@ import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
-import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
+import type { ChunkId, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -132,25 +132,23 @@ export class Filesystem {
     if (known !== undefined) return Promise.resolve(known);
     const { onLate } = options;
     const { moment } = this.leases;
-    const isChange = metaMethods[method].kind === 'mutation';
-    let around: readonly Ino[] = [];
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
       this.leases.learn(method, args, reply, moment);
-      this.#holder.forgetInKernel(around);
       onLate?.(reply);
     };
-    return this.#link.call(method, args, { ...options, onLate: late }).then(
+    let onOver = (): void => {};
+    const over = new Promise<void>((resolve) => {
+      onOver = resolve;
+    });
+    return this.#link.call(method, args, { ...options, onLate: late, onOver }).then(
       (reply) => {
         this.leases.learn(method, args, reply, moment);
         return reply;
       },
-      (error: unknown) => {
-        if (isChange && isUncertain(error)) {
-          around = this.leases.uncertain(args);
-          this.#holder.forgetInKernel(around);
-        }
+      async (error: unknown) => {
         if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
           this.leases.missing(args, moment);
+        if (metaMethods[method].kind === 'mutation' && isUncertain(error)) await this.#holder.doubt(over);
         throw error;
       },
     );
@@ -242,6 +240,7 @@ function makeParts(
   const holder: LeaseHolder = new LeaseHolder(leases, {
     connection: () => link.connections,
     send: (args) => link.call('returnLeases', args),
+    sync: () => link.call('sync', {}, untilAnswered),
   });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });

@@ -69,6 +69,8 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
+  /** The call has an outcome, and no answer comes late any more. What is sent from now on finds the server so. */
+  readonly onOver?: () => void;
 }
 
 export class MetadataLink {
@@ -156,6 +158,7 @@ export class MetadataLink {
         isMutation: metaMethods[method].kind === 'mutation',
         deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? this.#options.timeoutMs),
         fail: reject,
+        over: () => options.onOver?.(),
         send: async (peer, attempt) => {
           const { timeoutMs, sequence, finishedBelow } = attempt;
           const reply = await peer.call(method, args, {
