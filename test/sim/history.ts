@@ -36,6 +36,8 @@ export interface NameState {
 export interface Moment {
   readonly index: number;
   readonly unsettled: readonly number[];
+  /** Writes of all mounts that had returned. */
+  readonly acknowledged: number;
 }
 
 /** From the call to the answer. */

@@ -24,8 +24,8 @@ interface Written {
   readonly value: string;
   readonly generation: number;
   readonly fh: number;
-  /** The write has returned. */
-  isAcknowledged: boolean;
+  /** The write has returned: as the how manieth; undefined: it has not. */
+  acknowledged: number | undefined;
   /** Cut off again, or given up: it need not show any more. */
   isVoid: boolean;
 }
@@ -57,8 +57,12 @@ export class Observer {
   readonly #fail: (error: Violation) => void;
   /** Written by each mount, by mount, inode and slot; oldest first. */
   readonly #written = new Map<string, Map<Ino, Map<number, Written[]>>>();
+  /** Writes that have returned. */
+  #acknowledged = 0;
   readonly #unknown: Operation[] = [];
   readonly #underWay = new Set<Operation>();
+  /** Opens under way that cut a file, by mount and inode. */
+  readonly #cutting = new Map<string, number>();
   answers = 0;
 
   constructor(history: History, fail: (error: Violation) => void) {
@@ -79,9 +83,11 @@ export class Observer {
     for (let at = Math.max(done.length - LOOKED_BACK, 0); at < done.length; at++) {
       const one = done[at];
       if (one === undefined || one.mount !== mount || !one.ok) continue;
-      if (!one.isAnswered || underWay.some((operation) => isSame(operation, one))) unsettled.push(one.index);
+      const isUnderWay = underWay.some((operation) => isSame(operation, one));
+      // Once a program was told something, be it EINTR, its mount says nothing of before any more.
+      if (isUnderWay || (!one.isAnswered && !CLAIMED.has(one.method))) unsettled.push(one.index);
     }
-    return { index, unsettled };
+    return { index, unsettled, acknowledged: this.#acknowledged };
   }
 
   violated(text: string): void {
@@ -159,9 +165,30 @@ export class Observer {
     const slots = inodes.get(ino) ?? new Map<number, Written[]>();
     inodes.set(ino, slots);
     const { generation, fh } = at;
-    const written = { value, generation, fh, isAcknowledged: false, isVoid: false };
+    // What is written beside an open that cuts the file is perhaps cut too.
+    const isVoid = this.#cutting.has(`${mount} ${ino}`);
+    const written = { value, generation, fh, acknowledged: undefined, isVoid };
     slots.set(slot, [...(slots.get(slot) ?? []), written]);
     return written;
+  }
+
+  /** The write has returned. */
+  wrote(written: Written): void {
+    written.acknowledged = ++this.#acknowledged;
+  }
+
+  /** Runs an open that cuts a file: what this mount has pending of it, or writes meanwhile, may be gone then. */
+  async cutting<T>(mount: string, ino: Ino, open: () => Promise<T>): Promise<T> {
+    const key = `${mount} ${ino}`;
+    this.#cutting.set(key, (this.#cutting.get(key) ?? 0) + 1);
+    this.discarded(mount, ino);
+    try {
+      return await open();
+    } finally {
+      const left = (this.#cutting.get(key) ?? 1) - 1;
+      if (left > 0) this.#cutting.set(key, left);
+      else this.#cutting.delete(key);
+    }
   }
 
   /** What this mount had pending of a file may be gone: it was cut, or could not be written back. */
@@ -210,8 +237,10 @@ export class Observer {
     at: Generation,
   ): Set<string> {
     const writes = this.#written.get(mount)?.get(ino)?.get(slot) ?? [];
-    // Its own newest write that has returned and was not committed when the read began hides what was before.
-    const newest = writes.findLastIndex(({ isAcknowledged }) => isAcknowledged);
+    // Its own newest write that had returned and was not committed when the read began hides what was before.
+    const newest = writes.findLastIndex(
+      ({ acknowledged = Number.POSITIVE_INFINITY }) => acknowledged <= window.from.acknowledged,
+    );
     const own = writes[newest];
     const hides =
       own !== undefined &&
@@ -233,7 +262,8 @@ export class Observer {
   /** Writes of this mount to a file, or through one handle, that have returned by now; for `stored`. */
   toStore(mount: string, ino: Ino, through?: number): Written[] {
     return [...(this.#written.get(mount)?.get(ino)?.values() ?? [])].flatMap(
-      (writes) => writes.findLast(({ isAcknowledged, fh }) => isAcknowledged && (through ?? fh) === fh) ?? [],
+      (writes) =>
+        writes.findLast(({ acknowledged, fh }) => acknowledged !== undefined && (through ?? fh) === fh) ?? [],
     );
   }
 

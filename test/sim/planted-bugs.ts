@@ -4,7 +4,7 @@
  */
 import { Filesystem } from '../../src/client/filesystem.js';
 import { type DroppedLease, LeaseCache } from '../../src/client/lease-cache.js';
-import type { LeaseDependents } from '../../src/client/lease-holder.js';
+import { type LeaseDependents, LeaseHolder } from '../../src/client/lease-holder.js';
 import { MetadataLink } from '../../src/client/metadata-link.js';
 import { Lessor } from '../../src/lease/lessor.js';
 import type { RowChange } from '../../src/names/rows.js';
@@ -82,6 +82,11 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
   'a mount does not forget the attributes that it has changed itself': {
     seeds: FIRST_SEEDS,
     plant: { everywhere: () => replaced(LeaseCache.prototype, 'changed', { value: () => {} }) },
+  },
+  'what a change that was given up may show on is remembered': {
+    // It takes a signal while a mount that is frozen keeps the change waiting.
+    seeds: Array.from({ length: 300 }, (_, index) => index + 1),
+    plant: { everywhere: () => replaced(LeaseHolder.prototype, 'doubt', { value: async () => {} }) },
   },
   'leases of a connection that is gone are kept': {
     seeds: FIRST_SEEDS,
