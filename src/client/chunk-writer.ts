@@ -194,14 +194,12 @@ export class ChunkWriter {
     for (let taken = 0; taken < data.length; ) {
       const chunk = this.#openChunk();
       const part = data.subarray(taken, taken + chunk.room);
-      chunk.append(file, offset + taken, part);
+      chunk.append(file, offset + taken, part, this.#options.serverClock.now());
       if (append) chunk.appended.add(file);
       taken += part.length;
       this.#dirtyBytes += part.length;
       if (chunk.room === 0 || chunk.extentCount >= limits.chunkExtents) this.#seal();
     }
-    file.writtenAt = this.#options.serverClock.now();
-    file.mtime = file.writtenAt;
     if (clearPrivileges) file.clearPrivileges = true;
   }
 

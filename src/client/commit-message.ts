@@ -4,6 +4,7 @@
  */
 
 import { present } from '../base/assert.js';
+import type { Timespec } from '../base/clock.js';
 import type { Attr } from '../proto/attr.js';
 import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -21,6 +22,8 @@ export interface CommitPart {
   readonly extents: readonly Piece<ChunkId>[];
   /** Where the extents go is for the server to say. */
   readonly append: boolean;
+  /** When the last of these bytes were written. */
+  readonly mtime: Timespec;
 }
 
 export interface CommitBatch {
@@ -34,7 +37,7 @@ export interface CommitBatch {
  */
 export function nextBatch(queue: readonly PendingChunk[], atMost: number): CommitBatch | undefined {
   const chunks: PendingChunk[] = [];
-  const files = new Map<PendingFile, { extents: Piece<ChunkId>[]; append: boolean }>();
+  const files = new Map<PendingFile, { extents: Piece<ChunkId>[]; append: boolean; mtime: Timespec }>();
   let extents = 0;
   for (const chunk of queue) {
     extents += chunk.extentCount;
@@ -48,9 +51,10 @@ export function nextBatch(queue: readonly PendingChunk[], atMost: number): Commi
     chunks.push(chunk);
     const id = present(chunk.id, 'a stored chunk has an id');
     for (const [file, overlay] of chunk.files) {
-      const part = files.get(file) ?? { extents: [], append: chunk.appended.has(file) };
-      for (const piece of overlay.pieces()) part.extents.push({ ...piece, chunk: id });
-      files.set(file, part);
+      const extents = files.get(file)?.extents ?? [];
+      for (const piece of overlay.pieces()) extents.push({ ...piece, chunk: id });
+      const mtime = present(chunk.mtimes.get(file), 'a chunk knows when its bytes were written');
+      files.set(file, { extents, append: chunk.appended.has(file), mtime });
     }
   }
   return chunks.length === 0 ? undefined : { chunks, files };
@@ -67,11 +71,16 @@ export function isWhereWritten({ extents, append }: CommitPart, attr: Attr | und
 const endOf = (extents: readonly Piece<ChunkId>[]): number =>
   extents.reduce((end, extent) => Math.max(end, extent.offset + extent.length), 0);
 
+/**
+ * A file gets the time of what is committed of it, not of what is pending still: the commit that brings that
+ * must move the time again, because other mounts' kernels see by it that their pages are old.
+ */
 export function commitArgs(batch: CommitBatch): CommitArgs {
   const files: FileCommit[] = [];
-  for (const [file, { extents, append }] of batch.files) {
-    const { ino, mtime, clearPrivileges } = file;
-    const common = { ino, extents: [...extents], minSize: endOf(extents), mtime, clearPrivileges };
+  for (const [file, { extents, append, mtime }] of batch.files) {
+    const { ino, clearPrivileges, committedMtime: over } = file;
+    const known = over === undefined ? {} : { over };
+    const common = { ino, extents: [...extents], minSize: endOf(extents), mtime, ...known, clearPrivileges };
     files.push(append ? { ...common, append } : common);
   }
   return {

@@ -115,6 +115,7 @@ export function makeParts(
     {
       connection: () => link.connections,
       send: returnLeases,
+      sync: () => link.call('sync', {}, untilAnswered),
     },
     own,
   );
@@ -156,7 +157,6 @@ export function makeParts(
   };
   let began: SessionId | undefined;
   const connected = (): void => {
-    own.connected();
     if (link.session !== undefined && link.session !== began) {
       journal.begin(link.session);
       const getattr = async (ino: Ino): Promise<Attr> => {

@@ -4,8 +4,8 @@
  *
  * Rules. Nothing is answered without a lease, nor once the lease may have run out (`trustedMs`). A reply is
  * learned in the turn in which it arrives, before any recall that came behind it is obeyed. What this mount
- * changes itself is forgotten with the reply and learned anew; its leases stay. A change whose outcome is not
- * known is forgotten with everything near it. `.` and `..` are the server's to answer.
+ * changes itself is forgotten with the reply and learned anew; its leases stay. While the outcome of a change is
+ * not known (`doubt`) nothing is remembered at all. `.` and `..` are the server's to answer.
  *
  * Replies may overtake each other by a little: entries are learned only from calls that began under the same
  * lease of the directory, and attributes only from a version that is not below one that was seen.
@@ -13,6 +13,7 @@
  * INVARIANT: entries are kept only for inodes that have a lease.
  * It does not keep extents or data (FileState, ChunkReader), nor what is pending here.
  */
+import { assert } from '../base/assert.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -80,6 +81,10 @@ export class LeaseCache {
   readonly #options: LeaseCacheOptions;
   /** Least recently granted first. */
   readonly #leases = new Map<Ino, Leased>();
+  /** Epochs on their way back to the server: replies may name them until it has them. */
+  readonly #returning = new Set<number>();
+  /** Changes of this mount that may have been carried out, or be carried out yet. */
+  #doubts = 0;
   #moment = 0;
   /** Of the call whose reply is being learned. */
   #calledAt = 0;
@@ -150,24 +155,6 @@ export class LeaseCache {
     this.entry(parent, name, null);
   }
 
-  /**
-   * What was asked for may have been done, or may be done yet: forgets what it was about. Answers the inodes on
-   * which it may show, as far as they are known: those of its arguments and of their names.
-   */
-  uncertain(args: object): Ino[] {
-    const { ino, parent, name, newParent, newName, from, to } = args as Partial<Record<string, unknown>>;
-    const isIno = (value: unknown): value is Ino => typeof value === 'number';
-    const named = [
-      [parent, name],
-      [newParent, newName],
-    ].map(([directory, entry]) =>
-      isIno(directory) && entry instanceof Uint8Array ? this.known(directory, entry) : undefined,
-    );
-    const about = [ino, parent, newParent, from, to].filter(isIno);
-    for (const each of about) this.changed(each, { entries: true });
-    return [...about, ...named.filter(isIno)];
-  }
-
   /** This mount has made it by itself; the server will give the lease's number. */
   born(attr: Attr): void {
     this.attr({ ...attr, lease: BORN, exclusive: true });
@@ -215,6 +202,7 @@ export class LeaseCache {
     const { ino, lease } = attr;
     const held = this.#leases.get(ino);
     if (lease !== undefined && held?.epoch !== lease) {
+      if (this.#doubts > 0 || this.#returning.has(lease)) return;
       this.#leases.delete(ino);
       const since = ++this.#moment;
       const { version } = attr;
@@ -244,6 +232,7 @@ export class LeaseCache {
       this.#leases.delete(ino);
       if (dropped.length >= this.#options.maxLeases / 16) break;
     }
+    for (const { epoch } of dropped) this.#returning.add(epoch);
     this.#options.giveBack(dropped);
   }
 
@@ -286,6 +275,28 @@ export class LeaseCache {
       this.#leases.delete(ino);
       return [droppedLease(ino, leased)];
     });
+  }
+
+  /** They are the server's again. */
+  returned(leases: readonly HeldLease[]): void {
+    for (const { epoch } of leases) this.#returning.delete(epoch);
+  }
+
+  /**
+   * A change of this mount was given up and may be carried out all the same. What it shows on is known to its
+   * reply alone, and the server recalls nothing from whoever changes something: until `doubtOver` nothing is
+   * remembered. Answers what there was, to be given back.
+   */
+  doubt(): DroppedLease[] {
+    this.#doubts++;
+    const dropped = this.clear();
+    for (const { epoch } of dropped) this.#returning.add(epoch);
+    return dropped;
+  }
+
+  doubtOver(): void {
+    this.#doubts--;
+    assert(this.#doubts >= 0, 'a doubt is over once');
   }
 
   /** The connection they were granted over is gone. Answers what there was. */

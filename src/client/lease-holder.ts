@@ -2,8 +2,8 @@
  * Gives leases up: because others wait for them, because there are too many, or because the connection over
  * which they were granted is gone. What a mount has built on a lease goes first, then the lease.
  *
- * INVARIANT: a lease is given back only after `forget` and `settle` have run for it, or have failed; a later
- * recall waits for what an earlier connection has left behind.
+ * INVARIANT: a lease is given back only after `forget` and `settle` have run for it, or have failed, whoever
+ * asks for it meanwhile.
  */
 import type { Clock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
@@ -42,6 +42,8 @@ export interface LeaseReturns {
   readonly connection: () => number;
   /** `all`: nothing is left of what was granted over earlier connections. */
   readonly send: (args: { leases: ReturnedLease[]; all?: boolean }) => Promise<unknown>;
+  /** Answered once the server has taken everything that was sent before. */
+  readonly sync: () => Promise<unknown>;
 }
 
 export class LeaseHolder {
@@ -51,8 +53,10 @@ export class LeaseHolder {
   dependents: LeaseDependents | undefined;
   /** Forgotten for want of a connection, and not settled yet. */
   #orphans: DroppedLease[] = [];
-  /** Ends when those of earlier connections are settled. */
-  #resettled: Promise<void> = Promise.resolve();
+  /** Ends when what was given up unasked is forgotten and settled: a recall may be of that. */
+  #leaving: Promise<unknown> = Promise.resolve();
+  /** Ends when the kernel has forgotten all that was given up for doubts. */
+  #forgotten: Promise<unknown> = Promise.resolve();
 
   constructor(cache: LeaseCache, returns: LeaseReturns, own: OwnChanges) {
     this.#cache = cache;
@@ -69,12 +73,12 @@ export class LeaseHolder {
     if (exclusive.length > 0) await this.#writeBack(exclusive);
     if (connection !== this.#returns.connection()) return;
     const kept = leases.filter(({ ino, keep }) => keep === 'shared' && this.#cache.shared(ino));
-    if (kept.length > 0) await this.#return({ leases: kept });
+    if (kept.length > 0) await this.#send(connection, { leases: kept });
     const rest = leases.filter((lease) => !kept.includes(lease)).map(({ ino, epoch }) => ({ ino, epoch }));
     if (rest.length === 0) return;
     const dropped = this.#cache.recalled(rest);
-    await this.#resettled;
-    await this.#giveUp(dropped, connection, { leases: rest });
+    await Promise.all([this.#leaving, this.#forget(dropped).then(() => this.#settle(dropped))]);
+    await this.#send(connection, { leases: rest });
   }
 
   /** Others are to see all that was done to these here. */
@@ -92,13 +96,43 @@ export class LeaseHolder {
 
   /** There are too many. Never fails. */
   async giveBack(leases: readonly DroppedLease[]): Promise<void> {
-    const exclusive = leases.filter(({ isExclusive }) => isExclusive);
-    if (exclusive.length > 0) await this.#writeBack(inodesOf(exclusive));
-    const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
-    await this.#giveUp(leases, this.#returns.connection(), { leases: returned });
+    await this.#giveBack(leases, this.#forget(leases));
   }
 
-  /** A change of this mount whose outcome nobody waits for shows on these, or may do so. Never fails. */
+  /**
+   * A change was given up and may be carried out all the same; its caller is about to be told. Resolves when
+   * nothing is remembered here or by the kernel, which stays so until the change is `over`: it can no longer
+   * be carried out, or the answer to it has come. Never fails.
+   */
+  async doubt(over: Promise<void>): Promise<void> {
+    const leases = this.#cache.doubt();
+    this.#own.clear();
+    this.#forgotten = Promise.all([this.#forgotten, this.#forget(leases)]);
+    const forgotten = this.#forgotten;
+    void this.#giveBack(leases, forgotten);
+    const endDoubt = (): void => this.#cache.doubtOver();
+    // Where the answer did not come in time the server is told so: it has read that when it answers this.
+    void over.then(() => this.#returns.sync()).then(endDoubt, endDoubt);
+    await forgotten;
+  }
+
+  async #giveBack(leases: readonly DroppedLease[], forgotten: Promise<unknown>): Promise<void> {
+    const connection = this.#returns.connection();
+    const exclusive = leases.filter(({ isExclusive }) => isExclusive);
+    const written = exclusive.length > 0 ? this.#writeBack(inodesOf(exclusive)) : Promise.resolve();
+    await this.#leave(Promise.all([forgotten, written]).then(() => this.#settle(leases)));
+    const returned = leases.map(({ ino, epoch }) => ({ ino, epoch }));
+    for (let at = 0; at < returned.length; at += limits.leasesPerMessage)
+      await this.#send(connection, { leases: returned.slice(at, at + limits.leasesPerMessage) });
+    this.#cache.returned(returned);
+  }
+
+  #leave(work: Promise<unknown>): Promise<unknown> {
+    this.#leaving = Promise.all([this.#leaving, work]);
+    return this.#leaving;
+  }
+
+  /** These are not what the kernel was told. Never fails. */
   forgetInKernel(inodes: readonly Ino[]): void {
     this.dependents?.forget(inodes).catch(notForgotten);
   }
@@ -108,7 +142,7 @@ export class LeaseHolder {
     this.#own.clear();
     const dropped = this.#cache.clear();
     this.#orphans.push(...dropped);
-    await this.dependents?.forget(inodesOf(dropped)).catch(notForgotten);
+    await this.#forget(dropped);
   }
 
   /** There is a new connection. */
@@ -118,29 +152,25 @@ export class LeaseHolder {
     const connection = this.#returns.connection();
     if (connection <= 1) return;
     const exclusive = dropped.filter(({ isExclusive }) => isExclusive);
-    this.#resettled = this.#writeBack(inodesOf(exclusive))
-      .then(() => this.#own.settleAll())
-      .then(() => this.#giveUp(dropped, connection, { leases: [], all: true }, { isForgotten: true }));
+    const left = this.#leave(
+      this.#writeBack(inodesOf(exclusive))
+        .then(() => this.#own.settleAll())
+        .then(() => this.#settle(dropped)),
+    );
+    void left.then(() => this.#send(connection, { leases: [], all: true }));
   }
 
-  async #giveUp(
-    leases: readonly DroppedLease[],
-    connection: number,
-    args: { leases: HeldLease[]; all?: boolean },
-    { isForgotten = false } = {},
-  ): Promise<void> {
-    try {
-      if (!isForgotten) await this.dependents?.forget(inodesOf(leases));
-      await this.dependents?.settle(leases);
-    } catch (error) {
-      notForgotten(error);
-    }
+  async #forget(leases: readonly DroppedLease[]): Promise<void> {
+    await this.dependents?.forget(inodesOf(leases)).catch(notForgotten);
+  }
+
+  async #settle(leases: readonly DroppedLease[]): Promise<void> {
+    await this.dependents?.settle(leases).catch(notForgotten);
+  }
+
+  async #send(connection: number, args: { leases: ReturnedLease[]; all?: boolean }): Promise<void> {
     // Over another connection they are none of the server's any more.
     if (connection !== this.#returns.connection()) return;
-    await this.#return(args);
-  }
-
-  async #return(args: { leases: ReturnedLease[]; all?: boolean }): Promise<void> {
     await this.#returns.send(args).catch((error: unknown) => {
       log.warn('leases could not be given back', { inodes: args.leases.length, error: String(error) });
     });

@@ -31,6 +31,8 @@ export interface LinkCallOptions {
   /** Sends it; resolves when the answer has been handed on. */
   readonly send: (peer: MetadataPeer, attempt: Attempt) => Promise<void>;
   readonly fail: (error: FsError) => void;
+  /** Nothing more comes of it, however it was settled. May be called again. */
+  readonly over: () => void;
 }
 
 export class LinkCall {
@@ -39,6 +41,7 @@ export class LinkCall {
   readonly deadlineMs: number;
   readonly send: LinkCallOptions['send'];
   readonly #fail: LinkCallOptions['fail'];
+  readonly over: LinkCallOptions['over'];
   /** Of a mutation, in the present session. */
   sequence: number | undefined;
   /** On its way over the present connection. */
@@ -55,6 +58,7 @@ export class LinkCall {
     this.deadlineMs = options.deadlineMs;
     this.send = options.send;
     this.#fail = options.fail;
+    this.over = options.over;
   }
 
   /** Notes that nothing more happens to it. False when that was so already. */
@@ -67,5 +71,6 @@ export class LinkCall {
 
   fail(error: FsError): void {
     if (this.settle()) this.#fail(error);
+    if (!this.isSent) this.over();
   }
 }

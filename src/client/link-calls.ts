@@ -145,6 +145,7 @@ export class LinkCalls {
       )
       .finally(() => {
         this.#inFlight--;
+        if (call.settled) call.over();
         this.#pump();
       });
   }

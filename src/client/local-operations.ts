@@ -69,22 +69,10 @@ const isJournalled = (method: Method): method is Journalled => journalled.has(me
 const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
 const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
 
-/** A change that is on its way to the server, over however many connections. */
-interface OnItsWay {
-  /** Nobody waits for it any more: it may be carried out as long as this connection lasts. */
-  isGivenUp: boolean;
-}
-
-export interface Sending {
-  /** Its outcome is known, or it will never be carried out. */
-  readonly ended: () => void;
-  readonly givenUp: () => void;
-}
-
 export class LocalOperations {
   readonly rows: LeasedRows;
   readonly #options: LocalOperationsOptions;
-  readonly #onTheirWay = new Set<OnItsWay>();
+  readonly #onTheirWay = new Set<object>();
   /** Of inodes that were removed here, to be given back behind that entry of the journal. */
   #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
 
@@ -228,17 +216,12 @@ export class LocalOperations {
     return attrsOf(method, reply as never).some(({ ino }) => journal.isDirty(ino));
   }
 
-  /** A call goes to the server. */
-  sending(method: Method): Sending | undefined {
-    if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return undefined;
-    const call: OnItsWay = { isGivenUp: false };
+  /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
+  sending(method: Method): () => void {
+    if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};
+    const call = {};
     this.#onTheirWay.add(call);
-    return {
-      ended: () => void this.#onTheirWay.delete(call),
-      givenUp: () => {
-        call.isGivenUp = true;
-      },
-    };
+    return () => void this.#onTheirWay.delete(call);
   }
 
   /** The server has made something for this mount alone. */
@@ -254,11 +237,6 @@ export class LocalOperations {
       this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
       this.#options.numbers.prepare();
     }
-  }
-
-  /** There is another connection. */
-  connected(): void {
-    for (const call of this.#onTheirWay) if (call.isGivenUp) this.#onTheirWay.delete(call);
   }
 
   /** The version of a file that is this mount's alone; undefined: it is not. */

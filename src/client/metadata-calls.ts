@@ -5,7 +5,6 @@
  */
 import type { Clock } from '../base/clock.js';
 import { FsError } from '../proto/errno.js';
-import type { Ino } from '../proto/ids.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
@@ -98,31 +97,27 @@ export class MetadataCalls {
     const { link, leases, own, holder } = this.#options;
     const { onLate } = options;
     const { moment } = leases;
-    const isChange = metaMethods[method].kind === 'mutation';
-    const onItsWay = own.sending(method);
-    const onEnded = (): void => onItsWay?.ended();
-    let around: readonly Ino[] = [];
+    const ended = own.sending(method);
+    let onOver = (): void => {};
+    const over = new Promise<void>((resolve) => {
+      onOver = (): void => {
+        ended();
+        resolve();
+      };
+    });
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
       this.#learn(method, args, reply, moment);
-      onEnded();
-      holder.forgetInKernel(around);
       onLate?.(reply);
     };
-    return link.call(method, args, { ...options, onLate: late, onEnded }).then(
+    return link.call(method, args, { ...options, onLate: late, onOver }).then(
       (reply) => {
         this.#learn(method, args, reply, moment);
-        onEnded();
         return reply;
       },
-      (error: unknown) => {
-        // Where it was refused it has ended already.
-        onItsWay?.givenUp();
-        if (isChange && isUncertain(error)) {
-          around = leases.uncertain(args);
-          holder.forgetInKernel(around);
-        }
+      async (error: unknown) => {
         if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
           leases.missing(args, moment);
+        if (metaMethods[method].kind === 'mutation' && isUncertain(error)) await holder.doubt(over);
         throw error;
       },
     );

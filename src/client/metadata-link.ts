@@ -72,8 +72,8 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
-  /** It was refused, whoever was told, or it will never be sent. */
-  readonly onEnded?: () => void;
+  /** The call has an outcome, and no answer comes late any more. What is sent from now on finds the server so. */
+  readonly onOver?: () => void;
 }
 
 export class MetadataLink {
@@ -160,19 +160,13 @@ export class MetadataLink {
         method,
         isMutation: metaMethods[method].kind === 'mutation',
         deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? this.#options.timeoutMs),
-        fail: (error) => {
-          if (!call.wasSent) options.onEnded?.();
-          reject(error);
-        },
+        fail: reject,
+        over: () => options.onOver?.(),
         send: async (peer, attempt) => {
           const { timeoutMs, sequence, finishedBelow } = attempt;
-          const sending = peer.call(method, args, {
+          const reply = await peer.call(method, args, {
             timeoutMs,
             ...(sequence === undefined ? {} : { sequence, finishedBelow }),
-          });
-          const reply = await sending.catch((error: unknown) => {
-            if (error instanceof FsError) options.onEnded?.();
-            throw error;
           });
           if (call.settle()) resolve(reply);
           else options.onLate?.(reply);

@@ -7,6 +7,7 @@
  * (committed, or given up). INVARIANT: bytes below `length` never change; `length` <= `capacity`.
  */
 import { assert } from '../base/assert.js';
+import type { Timespec } from '../base/clock.js';
 import { crc32c } from '../base/crc32c.js';
 import type { FsError } from '../proto/errno.js';
 import type { ChunkId } from '../proto/ids.js';
@@ -45,6 +46,8 @@ export class PendingChunk {
   state: ChunkState = 'open';
   /** Its bytes of each file; within one chunk a later write replaces what it covers. */
   readonly files = new Map<PendingFile, ExtentOverlay<PendingChunk>>();
+  /** The time that each file gets with its bytes. */
+  readonly mtimes = new Map<PendingFile, Timespec>();
   /** Of `files`, those whose bytes here were appended: all of them, at offsets that the commit may change. */
   readonly appended = new Set<PendingFile>();
   /** Set when it is stored. */
@@ -73,8 +76,8 @@ export class PendingChunk {
     return !this.files.has(file) || this.appended.has(file) === appended;
   }
 
-  /** Copies `data`, which must fit, and notes whose bytes they are. */
-  append(file: PendingFile, offset: number, data: Uint8Array): void {
+  /** Copies `data`, which must fit, and notes whose bytes they are, and when they were written. */
+  append(file: PendingFile, offset: number, data: Uint8Array, writtenAt: Timespec): void {
     assert(this.state === 'open' && data.length <= this.room, 'bytes go into an open chunk with room');
     const piece = { offset, length: data.length, chunk: this, chunkOffset: this.length };
     this.#space.set(data, this.length);
@@ -89,6 +92,7 @@ export class PendingChunk {
     this.extentCount += extents.count - before;
     file.overlay.insert(piece);
     if (file.lastChunk !== this) file.chunks.push(this);
+    file.written(this, writtenAt);
   }
 
   /** Forgets the file's bytes at and behind `size`; true when none are left. They stay in the chunk as waste. */
@@ -101,6 +105,7 @@ export class PendingChunk {
     if (extents.count > 0) return false;
     // What the file gets here from now on may have its place.
     this.appended.delete(file);
+    this.mtimes.delete(file);
     return this.files.delete(file);
   }
 

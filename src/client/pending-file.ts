@@ -28,8 +28,10 @@ export class PendingFile {
   readonly chunks: PendingChunk[] = [];
   /** When the last write was; meaningful, like mtime, while something is pending. */
   writtenAt: Timespec = { sec: 0, nsec: 0 };
-  /** What the next commit sets: the last write's time, or what utimensat(2) set since. */
+  /** What the last commit will set: the last write's time, or what utimensat(2) set since. */
   mtime: Timespec = { sec: 0, nsec: 0 };
+  /** The time that the file has at the server, as far as this mount knows. */
+  committedMtime: Timespec | undefined;
   /** The next commit clears setuid and setgid. */
   clearPrivileges = false;
   /** Number of this mount's last commit that carried the file; 0: none. */
@@ -57,6 +59,32 @@ export class PendingFile {
   /** Bytes are pending whose offset is known only when they are committed. */
   get isAppended(): boolean {
     return this.chunks.some((chunk) => chunk.appended.has(this));
+  }
+
+  /** Bytes have come into `chunk`. */
+  written(chunk: PendingChunk, at: Timespec): void {
+    this.writtenAt = at;
+    this.mtime = at;
+    chunk.mtimes.set(this, at);
+  }
+
+  /** A program has set the time: what was written before sets no other. */
+  timeSet(mtime: Timespec): void {
+    this.mtime = mtime;
+    for (const chunk of this.chunks) chunk.mtimes.set(this, mtime);
+  }
+
+  /** The server has changed the file: what is pending comes later. Each chunk has its own time, see commitArgs. */
+  comesAfter(now: () => Timespec): void {
+    for (const chunk of this.chunks) this.written(chunk, now());
+  }
+
+  /** Whether somebody else gave the file this time, which the server says it has; `known` was known before. */
+  isOvertaken(mtime: Timespec, known: Timespec | undefined): boolean {
+    if (known === undefined || compareTimespec(mtime, known) === 0) return false;
+    // Or it is that of a commit whose answer is still on its way.
+    const own = this.chunks.map((chunk) => chunk.mtimes.get(this));
+    return own.every((time) => time === undefined || compareTimespec(mtime, time) !== 0);
   }
 
   /** `chunk` is settled: its bytes are the server's now, or lost. */
@@ -113,7 +141,7 @@ export class PendingFile {
     for (const piece of this.overlay.pieces())
       assert(this.chunks.includes(piece.chunk), 'pending bytes lie in chunks that are not committed');
     for (const chunk of this.chunks) {
-      assert(chunk.files.has(this), 'a chunk knows whose bytes it has');
+      assert(chunk.files.has(this) && chunk.mtimes.has(this), 'a chunk knows whose bytes it has, and when');
       for (const file of chunk.appended) assert(chunk.files.has(file), 'only what is there was appended');
     }
   }

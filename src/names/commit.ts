@@ -33,6 +33,7 @@ interface WrittenFile {
   /** Of the file afterwards. */
   readonly size: number;
   readonly mtime: Timespec | undefined;
+  readonly over: Timespec | undefined;
   readonly clearPrivileges: boolean;
   readonly dropCapability: boolean;
 }
@@ -127,6 +128,7 @@ function placed(size: number, parts: readonly FileCommit[]): WrittenFile {
     extents,
     size: end,
     mtime: parts.at(-1)?.mtime,
+    over: parts[0]?.over,
     clearPrivileges,
     dropCapability: clearPrivileges || parts.some((part) => part.append === true),
   };
@@ -165,15 +167,23 @@ function* writeFile(
 
 /**
  * The writer's time. Bytes that come behind what others have done to the file since they were written get the
- * time at which they come: mtime does not go back to where some kernel has seen it, with other bytes. An mtime
- * behind the write's alone does not say so, it may have been set; every change has moved ctime, though.
+ * time at which they come: mtime does not go back to where some kernel has seen it, with other bytes, and does
+ * not stay where the writer's kernel has it, with the others' bytes missing. Where it is not said what the writer
+ * knew, an mtime behind the write's alone does not say that others came before, it may have been set; every change
+ * has moved ctime, though.
  */
-function timeOf(now: Timespec, before: InodeRow, { mtime, extents }: WrittenFile): Timespec {
+function timeOf(now: Timespec, before: InodeRow, { mtime, over, extents }: WrittenFile): Timespec {
   if (mtime === undefined) return before.mtime;
   const isOlder = (than: Timespec): boolean => compareTimespec(mtime, than) < 0;
-  const isBehind = extents.length > 0 && isOlder(before.mtime) && isOlder(before.ctime);
-  return isBehind && isOlder(now) ? now : mtime;
+  const isOverOthers = over !== undefined && compareTimespec(over, before.mtime) !== 0;
+  const isBehind = over === undefined ? isOlder(before.mtime) && isOlder(before.ctime) : isOverOthers;
+  if (extents.length === 0 || !isBehind) return mtime;
+  if (isOlder(now)) return now;
+  return isOverOthers ? justAfter(mtime) : mtime;
 }
+
+const justAfter = ({ sec, nsec }: Timespec): Timespec =>
+  nsec < 999_999_999 ? { sec, nsec: nsec + 1 } : { sec: sec + 1, nsec: 0 };
 
 /** That of the write, unless mtime was set after it: setting it has set ctime already. */
 function changeTime({ mtime: setTime, ctime }: InodeRow, mtime: Timespec): Timespec {

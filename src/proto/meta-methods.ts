@@ -1,7 +1,7 @@
 /**
  * What a mount may ask of the metadata server, and what the server asks of a mount. Every mutation runs the
- * semantics in names/ inside one store transaction; times not given are the server's.
- * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing (`status`).
+ * semantics in names/ inside one store transaction; times not given are the server's. A connection says
+ * `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all (`status`, an observer).
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
@@ -87,6 +87,7 @@ export const tFileCommit = Type.Object({
   /** The file is at least this long afterwards; means nothing with `append`. */
   minSize: tCount,
   mtime: tTimespec,
+  over: Type.Optional(tTimespec),
   clearPrivileges: Type.Boolean(),
 });
 export type FileCommit = Static<typeof tFileCommit>;
@@ -197,7 +198,7 @@ export const metaMethods = {
       map: tClusterMap,
     }),
   }),
-  /** Renews the session. `finishedBelow`: every mutation with a smaller sequence number has its reply. */
+  /** Renews the session. `finishedBelow`: mutations with smaller numbers have their replies. */
   heartbeat: method('control', {
     args: Type.Object({ finishedBelow: tCount }),
     reply: Type.Object({ now: tTimespec, mapEpoch: tCount }),

@@ -69,12 +69,9 @@ export class AttrOperations {
     const { pending } = state;
     this.#mount.fs.seen(attr);
     if (change.size !== undefined) pending.truncate(change.size);
-    if (change.mtime !== undefined) pending.mtime = attr.mtime;
+    if (change.mtime !== undefined) pending.timeSet(attr.mtime);
     // Pending bytes that stay are seen by others later than the new size: their kernels go by the time.
-    else if (change.size !== undefined) {
-      pending.writtenAt = this.#mount.fs.now();
-      pending.mtime = pending.writtenAt;
-    }
+    else if (change.size !== undefined) pending.comesAfter(() => this.#mount.fs.now());
     if (change.mode !== undefined) pending.clearPrivileges = false;
     this.#mount.fs.pendingChanged(pending);
     return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);

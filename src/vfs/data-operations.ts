@@ -42,7 +42,6 @@ export class DataOperations {
     const args = { ino, offset, length, mode: what, keepSize, clearPrivileges } as const;
     const call = async (): Promise<void> => {
       const attr = await fs.call('fallocate', args, { request });
-      state.pending.mtime = attr.mtime;
       this.#mount.learn(attr);
     };
     await fs.writer.exclusive(state.pending, call, request);
@@ -104,10 +103,7 @@ export class DataOperations {
       };
       const call = async (): Promise<number> => {
         const step = await fs.call('copyRange', args, { request });
-        if (step.copied > 0) {
-          target.pending.mtime = step.attr.mtime;
-          this.#mount.learn(step.attr);
-        }
+        if (step.copied > 0) this.#mount.learn(step.attr);
         return step.copied;
       };
       try {

@@ -11,6 +11,7 @@
  * attributes' version.
  */
 import { assert } from '../base/assert.js';
+import type { Timespec } from '../base/clock.js';
 import { ExtentOverlay, type Piece } from '../client/extent-overlay.js';
 import { PendingFile } from '../client/pending-file.js';
 import { atimeAfter } from '../names/accessed.js';
@@ -56,9 +57,12 @@ export class FileState {
   #window: Window | undefined;
   /** The lowest version whose extents contain everything that this mount has committed. */
   #committedVersion = 0;
+  readonly #now: () => Timespec;
 
-  constructor(ino: Ino) {
+  /** `now`: the time on the server. */
+  constructor(ino: Ino, now: () => Timespec) {
     this.ino = ino;
+    this.#now = now;
     this.pending = new PendingFile(ino);
     this.pending.onCommit = (attr, extents) => this.#committed(attr, extents);
   }
@@ -81,14 +85,20 @@ export class FileState {
   /** Takes a reply's attributes; answers the newest that are known, as pending writes will make them. */
   learn(attr: Attr, connection: number): Attr {
     if (connection !== this.#connection) this.#forget(connection);
+    const { committedMtime } = this.pending;
     const newest = this.#newest(attr);
+    // The kernel goes by the time, and its pages hold what is pending and what others have written.
+    if (this.pending.isOvertaken(newest.mtime, committedMtime)) this.pending.comesAfter(this.#now);
     if (attr.size === 0) this.#windowOf(attr, [], 0, WHOLE_FILE);
     return this.pending.overlayAttr(newest);
   }
 
   /** Takes `attr` unless something newer is known; answers what is known now. */
   #newest(attr: Attr): Attr {
-    if (this.#attr === undefined || attr.version >= this.#attr.version) this.#attr = attr;
+    if (this.#attr === undefined || attr.version >= this.#attr.version) {
+      this.#attr = attr;
+      this.pending.committedMtime = attr.mtime;
+    }
     return this.#attr;
   }
 
@@ -110,6 +120,7 @@ export class FileState {
       if (truncated) window.overlay.truncate(attr.size);
       this.#window = { ...window, version: attr.version, size: attr.size };
     }
+    this.#newest(attr);
     return this.learn(attr, connection);
   }
 

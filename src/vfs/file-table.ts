@@ -6,6 +6,7 @@
  * INVARIANT: at most limits.inodesRemembered states are idle.
  */
 import { assert } from '../base/assert.js';
+import type { Timespec } from '../base/clock.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { FileState } from './file-state.js';
@@ -17,6 +18,12 @@ export class FileTable {
   /** Least recently used first. */
   readonly #states = new Map<Ino, FileState>();
   #busy = 0;
+  readonly #now: () => Timespec;
+
+  /** `now`: the time on the server. */
+  constructor(now: () => Timespec) {
+    this.#now = now;
+  }
 
   get(ino: Ino): FileState | undefined {
     return this.#states.get(ino);
@@ -25,7 +32,7 @@ export class FileTable {
   /** The state, made when there is none, and now the most recently used. */
   use(ino: Ino): FileState {
     let state = this.#states.get(ino);
-    if (state === undefined) state = new FileState(ino);
+    if (state === undefined) state = new FileState(ino, this.#now);
     else this.#states.delete(ino);
     this.#states.set(ino, state);
     this.#forgetOldest();

@@ -21,7 +21,7 @@ const log = makeLog('vfs');
 
 export class MountContext {
   readonly fs: Filesystem;
-  readonly files = new FileTable();
+  readonly files: FileTable;
   readonly opens: OpenInodes;
   /** Undefined when the driver does not say what its kernel refers to. */
   readonly references: KernelReferences | undefined;
@@ -33,6 +33,7 @@ export class MountContext {
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
     this.fs = fs;
+    this.files = new FileTable(() => fs.now());
     this.opens = new OpenInodes(fs, { defers: options.kernelForgets });
     this.references = options.kernelForgets ? new KernelReferences(fs, this.files, this.opens) : undefined;
     const { accessTimes } = options;

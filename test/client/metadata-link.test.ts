@@ -3,6 +3,7 @@ import { setLogLevel } from '../../src/base/log.js';
 import { MetadataLink } from '../../src/client/metadata-link.js';
 import type { Attr } from '../../src/proto/attr.js';
 import type { ClusterMap } from '../../src/proto/cluster-map.js';
+import type { FsError } from '../../src/proto/errno.js';
 import { asClusterId, asFencingToken, asSessionId, ROOT_INO } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
 import { metaCallbacks, metaMethods } from '../../src/proto/meta-methods.js';
@@ -62,6 +63,7 @@ class ScriptedServer {
   #sessions = 0;
   #token = 0;
   #cut: () => void = () => {};
+  readonly #late: (() => void)[] = [];
 
   readonly connect = async (): Promise<Transport> => {
     if (this.refuses) throw new ProtocolError('disconnected', 'refused');
@@ -81,9 +83,18 @@ class ScriptedServer {
     this.#cut();
   }
 
-  #note(method: string, context: CallContext): Promise<never> | undefined {
+  #note(method: string, context: CallContext): Promise<undefined> | undefined {
     this.calls.push(`${method} ${context.sequence}/${context.finishedBelow}`);
-    return this.silent.has(method) ? new Promise(() => {}) : undefined;
+    return this.silent.has(method) ? this.#until() : undefined;
+  }
+
+  async #until(): Promise<undefined> {
+    await new Promise<void>((resolve) => this.#late.push(resolve));
+  }
+
+  /** Answers what it was silent about. */
+  answer(): void {
+    for (const resolve of this.#late.splice(0)) resolve();
   }
 
   #handlers() {
@@ -254,6 +265,61 @@ t.test(
     await server.clock.advance(3_200);
     await t.rejects(unreachable, { code: 'EIO' });
     t.equal(link.outstanding, 0);
+  },
+);
+
+t.test(
+  'a call that was given up is over when its answer has come late, or cannot come any more',
+  async (t) => {
+    const { server, link } = await start(3_000);
+    server.silent.add('mkdir');
+    const said: string[] = [];
+    let interrupt = (): void => {};
+    const mkdir = (): Promise<unknown> =>
+      link
+        .call('mkdir', newDirectory, {
+          request: {
+            interrupted: false,
+            onInterrupt: (listener) => {
+              interrupt = listener;
+              return () => {};
+            },
+          },
+          onLate: () => said.push('late'),
+          onOver: () => said.push('over'),
+        })
+        .catch((error: FsError) => said.push(error.code));
+    const interrupted = mkdir();
+    await turns();
+    interrupt();
+    await server.clock.advance(limits.interruptGraceMs);
+    await interrupted;
+    await turns();
+    t.same(said.splice(0), ['EINTR'], 'it may be carried out yet');
+    server.answer();
+    await turns();
+    t.same(said.splice(0), ['late', 'over']);
+
+    const expired = mkdir();
+    await turns();
+    await server.clock.advance(3_100);
+    await expired;
+    await turns();
+    t.same(
+      [...new Set(said.splice(0))].sort(),
+      ['ETIMEDOUT', 'over'],
+      'the server is told that nobody waits',
+    );
+
+    const cut = mkdir();
+    await turns();
+    interrupt();
+    await server.clock.advance(limits.interruptGraceMs);
+    await cut;
+    t.same(said.splice(0), ['EINTR']);
+    server.cut();
+    await turns();
+    t.same(said.splice(0), ['over'], 'over a connection that is gone nothing comes');
   },
 );
 

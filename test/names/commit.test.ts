@@ -188,6 +188,21 @@ inWorld('a write after mtime was set to the future keeps its own time', (t, worl
   t.match(commit(world, [[chunk, 20]], files).attrs, [{ mtime: at(-5), ctime: at(-5) }]);
 });
 
+inWorld('bytes that come over what their writer did not know of get a new time', (t, world) => {
+  const file = world.file(root, 'f');
+  const chunk = world.newChunk();
+  const extents = [extent(0, 10, chunk, 0)];
+  const over = world.attr(file).mtime;
+  const { sec } = world.context.now;
+  const [soon, later] = [ns(sec + 10), ns(sec + 20)];
+  const [first] = commit(world, [[chunk, 20]], [fileOf(file, extents, { mtime: soon, over })]).attrs;
+  t.same(first?.mtime, soon, 'nobody came between');
+  const [late] = commit(world, [], [fileOf(file, extents, { mtime: ns(1), over })]).attrs;
+  t.same(late?.mtime, world.context.now, 'the first one did');
+  const [ahead] = commit(world, [], [fileOf(file, extents, { mtime: later, over })]).attrs;
+  t.same(ahead?.mtime, { ...later, nsec: later.nsec + 1 }, 'by a clock that is ahead, too');
+});
+
 inWorld('minSize grows a file, times are the writer’s, ctime does not go back', (t, world) => {
   const file = world.file(root, 'f');
   const before = world.attr(file);

@@ -42,6 +42,8 @@ export interface Moment {
   readonly unsettled: readonly number[];
   /** Tells what comes first where nothing changes between. */
   readonly tick: number;
+  /** Writes of all mounts that had returned. */
+  readonly acknowledged: number;
 }
 
 /** From the call to the answer. */

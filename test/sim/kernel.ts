@@ -5,7 +5,7 @@
  * It does not check permissions, nor model read-ahead, mmap or locks.
  */
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
-import type { Request } from '../../src/vfs/operations.js';
+import type { OpenReply, Request } from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
 import { FILE_BYTES, keyParts, nameKey } from './history.js';
 import { bytesOf } from './kernel-base.js';
@@ -46,14 +46,10 @@ export class Kernel extends KernelNames {
   async open(ino: Ino, flags: number): Promise<number> {
     const inode = this.cache.inode(ino);
     const isTruncating = (flags & 0o1000) !== 0;
-    if (isTruncating) this.observer.discarded(this.name, ino);
-    const { fh, keepCache } = await this.ask(
-      `open ${ino}${isTruncating ? ' truncating' : ''}`,
-      [ino],
-      (request) => this.options.vfs.open(request, ino, flags),
-    );
-    // What was written beside it may have been cut.
-    if (isTruncating) this.observer.discarded(this.name, ino);
+    const what = `open ${ino}${isTruncating ? ' truncating' : ''}`;
+    const ask = (): Promise<OpenReply> =>
+      this.ask(what, [ino], (request) => this.options.vfs.open(request, ino, flags));
+    const { fh, keepCache } = await (isTruncating ? this.observer.cutting(this.name, ino, ask) : ask());
     this.#opened(inode, fh);
     if (!keepCache || isTruncating) this.cache.dropPages(inode);
     if (isTruncating) {
@@ -124,7 +120,7 @@ export class Kernel extends KernelNames {
       await this.ask(`write ${inode.ino} ${value} at ${slot}`, [inode.ino], (request) =>
         this.options.vfs.write(request, inode.ino, fh, offset, bytesOf(value), false),
       );
-      written.isAcknowledged = true;
+      this.observer.wrote(written);
       this.#wrote(inode, offset, bytesOf(value));
     });
   }

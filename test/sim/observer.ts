@@ -25,8 +25,8 @@ interface Written {
   /** -1: of a daemon that was killed. */
   generation: number;
   readonly fh: number;
-  /** The write has returned. */
-  isAcknowledged: boolean;
+  /** The write has returned: as the how manieth; undefined: it has not. */
+  acknowledged: number | undefined;
   /** When a close behind it had returned: whoever asks later sees it, and a killed daemon does not lose it. */
   closedAt: number | undefined;
   /** When its daemon was killed: until the next one has brought it to the file, others need not see it. */
@@ -64,8 +64,12 @@ export class Observer {
   readonly #fail: (error: Violation) => void;
   /** Written by each mount, by mount, inode and slot; oldest first. */
   readonly #written = new Map<string, Map<Ino, Map<number, Written[]>>>();
+  /** Writes that have returned. */
+  #acknowledged = 0;
   readonly #unknown: Operation[] = [];
   readonly #underWay = new Set<Operation>();
+  /** Opens under way that cut a file, by mount and inode. */
+  readonly #cutting = new Map<string, number>();
   answers = 0;
   #tick = 0;
 
@@ -87,9 +91,11 @@ export class Observer {
     for (let at = Math.max(done.length - LOOKED_BACK, 0); at < done.length; at++) {
       const one = done[at];
       if (one === undefined || one.mount !== mount || !one.ok) continue;
-      if (!one.isAnswered || underWay.some((operation) => isSame(operation, one))) unsettled.push(one.index);
+      const isUnderWay = underWay.some((operation) => isSame(operation, one));
+      // Once a program was told something, be it EINTR, its mount says nothing of before any more.
+      if (isUnderWay || (!one.isAnswered && !CLAIMED.has(one.method))) unsettled.push(one.index);
     }
-    return { index, unsettled, tick: ++this.#tick };
+    return { index, unsettled, tick: ++this.#tick, acknowledged: this.#acknowledged };
   }
 
   violated(text: string): void {
@@ -175,14 +181,34 @@ export class Observer {
       value,
       generation,
       fh,
-      isAcknowledged: false,
+      acknowledged: undefined,
       closedAt: undefined,
       killedAt: undefined,
       isInDoubt: false,
-      isVoid: false,
+      // What is written beside an open that cuts the file is perhaps cut too.
+      isVoid: this.#cutting.has(`${mount} ${ino}`),
     };
     slots.set(slot, [...(slots.get(slot) ?? []), written]);
     return written;
+  }
+
+  /** The write has returned. */
+  wrote(written: Written): void {
+    written.acknowledged = ++this.#acknowledged;
+  }
+
+  /** Runs an open that cuts a file: what this mount has pending of it, or writes meanwhile, may be gone then. */
+  async cutting<T>(mount: string, ino: Ino, open: () => Promise<T>): Promise<T> {
+    const key = `${mount} ${ino}`;
+    this.#cutting.set(key, (this.#cutting.get(key) ?? 0) + 1);
+    this.discarded(mount, ino);
+    try {
+      return await open();
+    } finally {
+      const left = (this.#cutting.get(key) ?? 1) - 1;
+      if (left > 0) this.#cutting.set(key, left);
+      else this.#cutting.delete(key);
+    }
   }
 
   /** What this mount had pending of a file may be gone: it was cut, or could not be written back. */
@@ -232,8 +258,10 @@ export class Observer {
     at: Generation,
   ): Set<string> {
     const writes = this.#written.get(mount)?.get(ino)?.get(slot) ?? [];
-    // Its own newest write that has returned and was not committed when the read began hides what was before.
-    const newest = writes.findLastIndex(({ isAcknowledged }) => isAcknowledged);
+    // Its own newest write that had returned and was not committed when the read began hides what was before.
+    const newest = writes.findLastIndex(
+      ({ acknowledged = Number.POSITIVE_INFINITY }) => acknowledged <= window.from.acknowledged,
+    );
     const own = writes[newest];
     const hides =
       own !== undefined &&
@@ -255,7 +283,8 @@ export class Observer {
   /** Writes of this mount to a file, or through one handle, that have returned by now; for `stored`. */
   toStore(mount: string, ino: Ino, through?: number): Written[] {
     return [...(this.#written.get(mount)?.get(ino)?.values() ?? [])].flatMap(
-      (writes) => writes.findLast(({ isAcknowledged, fh }) => isAcknowledged && (through ?? fh) === fh) ?? [],
+      (writes) =>
+        writes.findLast(({ acknowledged, fh }) => acknowledged !== undefined && (through ?? fh) === fh) ?? [],
     );
   }
 

@@ -68,7 +68,7 @@ export async function simulate(seed: number, options: SimulationOptions = {}): P
   const slowUs = prng.pick([500, 2000, 20_000]);
   const delayUs = { min: 50, max: slowUs };
   const replicas = prng.int(1, chunkServers);
-  const interrupted = prng.pick([0, 0, 0.05]);
+  const interrupted = prng.pick([0, 0.05, 0.5]);
   const cluster = new SimCluster(prng, { chunkServers, replicas, delayUs, interrupted }, plant);
   cluster.trace.isLoud = isLoud;
   try {

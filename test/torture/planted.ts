@@ -20,7 +20,7 @@ export const PLANTS = {
   /** A recall is obeyed by the daemon; its kernel goes on answering from what it remembers. */
   'skip-invalidation': {
     file: 'client/lease-holder.js',
-    replace: 'await this.dependents?.forget(inodesOf(leases));',
+    replace: 'await this.dependents?.forget(inodesOf(leases)).catch(notForgotten);',
     by: '',
   },
   /** A lease is given back before what it covered is forgotten. */
