@@ -203,6 +203,7 @@ export class LeaseCache {
     const held = this.#leases.get(ino);
     if (lease !== undefined && held?.epoch !== lease) {
       if (this.#doubts > 0 || this.#returning.has(lease)) return;
+      if (held !== undefined) this.#options.onChanged?.(ino);
       this.#leases.delete(ino);
       const since = ++this.#moment;
       const { version } = attr;

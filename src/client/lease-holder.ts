@@ -69,8 +69,10 @@ export class LeaseHolder {
     // Replies that came before the recall are being taken in this turn.
     await new Promise<void>((resolve) => setImmediate(resolve));
     const connection = this.#returns.connection();
-    const exclusive = inodesOf(leases).filter((ino) => this.#cache.isExclusive(ino));
-    if (exclusive.length > 0) await this.#writeBack(exclusive);
+    // Only of an exclusive one something may be kept, whatever is remembered of it here.
+    const exclusive = leases.filter(({ ino, keep }) => keep === 'shared' || this.#cache.isExclusive(ino));
+    if (exclusive.length > 0) await this.#writeBack(inodesOf(exclusive));
+    await this.#own.settle(inodesOf(leases));
     if (connection !== this.#returns.connection()) return;
     const kept = leases.filter(({ ino, keep }) => keep === 'shared' && this.#cache.shared(ino));
     if (kept.length > 0) await this.#send(connection, { leases: kept });

@@ -26,6 +26,7 @@ export interface LeasedNames {
 
 export interface LeasedRowsOptions {
   readonly namesOf: (ino: Ino) => LeasedNames | undefined;
+  readonly isExclusive: (ino: Ino) => boolean;
 }
 
 interface Known {
@@ -56,7 +57,7 @@ export class LeasedRows {
   }
 
   has(ino: Ino): boolean {
-    return this.#known.has(ino);
+    return this.#known.has(ino) && this.#options.isExclusive(ino);
   }
 
   get size(): number {
@@ -130,6 +131,10 @@ export class LeasedRows {
   }
 
   #of(ino: Ino): Known {
+    return this.#options.isExclusive(ino) ? this.#must(ino) : notCovered();
+  }
+
+  #must(ino: Ino): Known {
     return this.#known.get(ino) ?? notCovered();
   }
 
@@ -189,20 +194,20 @@ export class LeasedRows {
         return;
       }
       case 'dentry':
-        this.#of(change.row.parent).listing = undefined;
+        this.#must(change.row.parent).listing = undefined;
         return;
       case 'extent': {
-        const extents = this.#of(change.row.ino).extents ?? notCovered();
+        const extents = this.#must(change.row.ino).extents ?? notCovered();
         const at = extents.findIndex((other) => other.offset >= change.row.offset);
         if (at < 0) extents.push(change.row);
         else extents.splice(at, extents[at]?.offset === change.row.offset ? 1 : 0, change.row);
         return;
       }
       case 'xattr':
-        this.#of(change.row.ino).xattrs.set(textOf(change.row.name), change.row);
+        this.#must(change.row.ino).xattrs.set(textOf(change.row.name), change.row);
         return;
       case 'open':
-        this.#of(change.ino).isOpen = true;
+        this.#must(change.ino).isOpen = true;
         return;
       case 'chunk':
       case 'reapable':
@@ -218,18 +223,18 @@ export class LeasedRows {
         this.drop(change.ino);
         return;
       case 'dentry':
-        this.#of(change.parent).listing = undefined;
+        this.#must(change.parent).listing = undefined;
         return;
       case 'extent': {
-        const known = this.#of(change.ino);
+        const known = this.#must(change.ino);
         known.extents = known.extents?.filter((row) => row.offset !== change.offset);
         return;
       }
       case 'xattr':
-        this.#of(change.ino).xattrs.delete(textOf(change.name));
+        this.#must(change.ino).xattrs.delete(textOf(change.name));
         return;
       case 'open':
-        this.#of(change.ino).isOpen = false;
+        this.#must(change.ino).isOpen = false;
         return;
       default:
         unreachable(change);

@@ -78,7 +78,10 @@ export class LocalOperations {
 
   constructor(options: LocalOperationsOptions) {
     this.#options = options;
-    this.rows = new LeasedRows({ namesOf: (ino) => options.cache.namesOf(ino) });
+    this.rows = new LeasedRows({
+      namesOf: (ino) => options.cache.namesOf(ino),
+      isExclusive: (ino) => options.cache.isExclusive(ino),
+    });
   }
 
   /** Carries it out, if it can be here: undefined: the server has to. **Errors:** the method's; ENOSPC, EIO of this machine's disk. */
@@ -231,7 +234,8 @@ export class LocalOperations {
     if (metaMethods[method].kind === 'mutation') for (const ino of subjectsOf(args)) this.rows.drop(ino);
     for (const attr of attrsOf(method, reply as never)) {
       this.#options.onVersion(attr.ino, attr.version);
-      if (attr.exclusive !== true) continue;
+      // While the outcome of some change is not known nothing is learned.
+      if (attr.exclusive !== true || !this.#options.cache.isExclusive(attr.ino)) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
       const parent = isDir(attr.mode) ? (args.parent ?? null) : null;
       this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
