@@ -14,12 +14,13 @@ OPS ?= 100000
 HISTORIES ?= 100
 PLANT ?=
 FAULT ?=
-
+# Of `make deadlock`: how long.
+MINUTES ?= 10
 # Of `make sim`, which begins at SEED as well: how many clusters are simulated.
 SEEDS ?= 2000
 
 BIN := node_modules/.bin
-.PHONY: run test check build bench fuzz torture sim clean setup
+.PHONY: run test check build bench fuzz torture deadlock sim clean setup
 .DEFAULT_GOAL := build
 
 run: build
@@ -49,6 +50,9 @@ fuzz: build
 torture: build
 	@exec node --enable-source-maps dist/test/torture/main.js --histories $(HISTORIES) --seed $(SEED) \
 	  $(if $(PLANT),--plant $(PLANT)) $(if $(FAULT),--fault $(FAULT))
+
+deadlock: build
+	@exec node --enable-source-maps dist/test/deadlock/main.js --minutes $(MINUTES) --seed $(SEED)
 
 sim: build
 	@SEED=$(SEED) SEEDS=$(SEEDS) node --enable-source-maps dist/test/sim/run.js

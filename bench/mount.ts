@@ -7,16 +7,18 @@
  * `--json`; `--peer DIR` adds a column for any directory (another filesystem's mount); `--dir DIR` where to
  * work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`; `--only TEXT`.
  */
-import { type ChildProcess, fork, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { type ChildProcess, fork } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { LocalCluster } from './cluster/local-cluster.js';
+import { median } from './figures/quantile.js';
+import { printTable } from './figures/table.js';
 import type { Order, Report } from './mount/worker.js';
 import { archives, makeArchive, type Place, workloads } from './mount/workloads.js';
 
-const EXECUTABLE = fileURLToPath(new URL('../src/cmd/leasefs.js', import.meta.url));
 const WORKER = fileURLToPath(new URL('./mount/worker.js', import.meta.url));
 /** No further run of a workload begins when all places together have taken so long. */
 const WORKLOAD_BUDGET_MS = 7_000;
@@ -38,32 +40,6 @@ interface Contender {
   readonly place: Place;
   readonly worker: ChildProcess;
   readonly rates: Map<string, number[]>;
-}
-
-function leasefs(...args: readonly string[]): void {
-  const { status, stderr } = spawnSync(process.execPath, [EXECUTABLE, ...args], { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`leasefs ${args[0]}: ${stderr}`);
-}
-
-/** Starts a cluster and mounts it twice: the second mount is for first readings. */
-function startCluster(scratch: string): { base: string; other: string; stop: () => void } {
-  const [base, other, data] = [join(scratch, 'mnt'), join(scratch, 'mnt-2'), join(scratch, 'data')];
-  for (const directory of [base, other]) mkdirSync(directory);
-  leasefs('up', base, '--data', data, '--detach', '--driver', values.driver);
-  const stop = (): void => {
-    spawnSync(process.execPath, [EXECUTABLE, 'umount', '--force', other]);
-    leasefs('down', '--data', data);
-  };
-  try {
-    const cluster: unknown = JSON.parse(readFileSync(join(data, 'cluster.json'), 'utf8'));
-    const hasUrl = typeof cluster === 'object' && cluster !== null && 'metaUrl' in cluster;
-    const metaUrl = hasUrl ? String(cluster.metaUrl) : '';
-    leasefs('mount', metaUrl, other, '--cache', join(scratch, 'cache-2'), '--driver', values.driver);
-  } catch (error) {
-    stop();
-    throw error;
-  }
-  return { base, other, stop };
 }
 
 function contender(name: string, place: Place): Contender {
@@ -116,13 +92,6 @@ async function measure(contenders: readonly Contender[]): Promise<void> {
   if (!values.json) process.stderr.write(`\r${' '.repeat(50)}\r`);
 }
 
-function median(rates: readonly number[]): number {
-  const sorted = rates.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? 0;
-  return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? 0)) / 2;
-}
-
 const shown = (rate: number): string =>
   rate >= 100 ? Math.round(rate).toLocaleString('en-US') : rate.toPrecision(3);
 
@@ -147,17 +116,7 @@ function print(contenders: readonly Contender[]): void {
     const ratio = (perSecond.leasefs ?? 0) / (perSecond.host ?? 1);
     return [name, unit, ...Object.values(perSecond).map(shown), ratio.toPrecision(2), String(runs)];
   });
-  const widths = head.map((title, column) =>
-    Math.max(title.length, ...lines.map((line) => line[column]?.length ?? 0)),
-  );
-  for (const line of [head, ...lines])
-    console.log(
-      line
-        .map((cell, column) =>
-          column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-        )
-        .join('  '),
-    );
+  printTable(head, lines, { words: 2 });
 }
 
 const scratch = mkdtempSync(join(resolve(values.dir), 'leasefs-bench-'));
@@ -168,11 +127,13 @@ try {
   for (const count of Object.values(archives)) makeArchive(local, count);
   const host = join(scratch, 'host');
   mkdirSync(host);
-  const cluster = startCluster(scratch);
+  const cluster = new LocalCluster(scratch, { driver: values.driver });
   const peer = values.peer === undefined ? undefined : mkdtempSync(join(resolve(values.peer), 'bench-'));
   try {
+    // For first readings.
+    const other = cluster.mount('2');
     const contenders = [
-      contender('leasefs', { base: cluster.base, other: cluster.other, local }),
+      contender('leasefs', { base: cluster.base, other, local }),
       contender('host', { base: host, other: host, local }),
       ...(peer === undefined ? [] : [contender('peer', { base: peer, other: peer, local })]),
     ];

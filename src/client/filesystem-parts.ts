@@ -2,7 +2,8 @@
  * What a mount's connection to a filesystem is put together from.
  */
 import type { Clock } from '../base/clock.js';
-import type { ChunkId, SessionId } from '../proto/ids.js';
+import type { Attr } from '../proto/attr.js';
+import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf } from '../proto/method.js';
@@ -24,7 +25,7 @@ import { LocalOperations, type OwnObserver } from './local-operations.js';
 import { MetadataCalls } from './metadata-calls.js';
 import type { MetadataLink } from './metadata-link.js';
 import { openMountDatabase } from './mount-database.js';
-import { LostAndFound } from './recovery.js';
+import { LostAndFound, recoverWrites } from './recovery.js';
 import { ReplicaReader } from './replica-reader.js';
 
 export interface PartsOptions {
@@ -107,6 +108,7 @@ export function makeParts(
     isTrusted: () => link.leasesTrustedMs > 0,
     observer: options.ownObserver,
     onVersion: (ino, version) => kept.version(ino, version),
+    onGone: (ino) => kept.gone(ino),
   });
   const holder: LeaseHolder = new LeaseHolder(
     leases,
@@ -147,6 +149,7 @@ export function makeParts(
     abandoned.clear();
     reader.clear();
     writer.sessionLost();
+    kept.sessionLost();
     leases.clear();
     own.clear();
     numbers.clear();
@@ -154,7 +157,14 @@ export function makeParts(
   let began: SessionId | undefined;
   const connected = (): void => {
     own.connected();
-    if (link.session !== undefined && link.session !== began) journal.begin(link.session);
+    if (link.session !== undefined && link.session !== began) {
+      journal.begin(link.session);
+      const getattr = async (ino: Ino): Promise<Attr> => {
+        await journal.flush();
+        return await link.call('getattr', { ino });
+      };
+      calls.waitFor(recoverWrites({ kept, writer, lost, getattr, isAlone: false }));
+    }
     began = link.session;
     holder.connected();
   };

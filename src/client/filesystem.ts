@@ -20,13 +20,13 @@ import type { ChunkReader } from './chunk-reader.js';
 import type { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
 import { type MadeParts, makeParts, type Parts } from './filesystem-parts.js';
-import { type Journal, recoverJournal } from './journal.js';
+import type { Journal } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseDependents, LeaseHolder } from './lease-holder.js';
 import type { OwnObserver } from './local-operations.js';
 import { type MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import type { PendingFile } from './pending-file.js';
-import { recoverWrites } from './recovery.js';
+import { recoverSession } from './recovery.js';
 
 const log = makeLog('client');
 
@@ -176,7 +176,9 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   let map: ClusterMap | undefined;
   let parts: MadeParts | undefined;
   let filesystem: Filesystem | undefined;
-  const link = new MetadataLink({
+  const { cacheDir, timeoutMs } = options;
+  const recovering = { cacheDir, timeoutMs, clock, connect };
+  const link: MetadataLink = new MetadataLink({
     url: options.metaUrl,
     host: hostname(),
     pid: process.pid,
@@ -196,8 +198,7 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
     onRecall: (recalled) => void parts?.holder.recalled(recalled),
-    recover: (peer, session, journalled) =>
-      recoverJournal(options.cacheDir, { session, journalled, send: (args) => peer.call('journal', args) }),
+    recover: (peer, opened) => recoverSession(peer, opened, { ...recovering, serverClock: link.serverClock }),
     beforeSession: async () => await parts?.holder.disconnected(),
     onConnected: () => {
       parts?.connected();
@@ -208,7 +209,5 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
   parts = makeParts({ link, view, clock, connect }, options);
   filesystem = new Filesystem(parts, options);
-  const { kept, writer, lost, calls } = parts;
-  await recoverWrites({ kept, writer, lost, getattr: (ino) => calls.call('getattr', { ino }) });
   return filesystem;
 }

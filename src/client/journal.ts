@@ -14,7 +14,6 @@ import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { Database } from '../sqlite/database.js';
-import { openMountDatabase } from './mount-database.js';
 
 const log = makeLog('client');
 
@@ -59,34 +58,31 @@ function leftovers(db: Database): Numbered[] {
 }
 
 /**
- * Brings what an earlier daemon has left to the server, under the session in which it was done. What is refused
- * stays: it is tried under the next session. **Errors:** ProtocolError, those of the server's storage.
+ * Brings what an earlier daemon has left to the server, under the session in which it was done; false: it was
+ * done under another. What is refused stays: it is tried under the next session. **Errors:** ProtocolError, those
+ * of the server's storage.
  */
 export async function recoverJournal(
-  cacheDir: string,
+  db: Database,
   from: { session: SessionId; journalled: number; send: JournalOptions['send'] },
-): Promise<void> {
-  const db = openMountDatabase(cacheDir);
-  try {
-    const owner = db.prepare<{ session: SessionId }>('SELECT session FROM owner').get();
-    if (owner?.session !== from.session) return;
-    db.run('DELETE FROM entries WHERE number <= ?', from.journalled);
-    const left = leftovers(db);
-    if (left.length > 0)
-      log.warn('an earlier mount has left changes, which are made now', { count: left.length });
-    for (let at = 0; at < left.length; at += limits.journalEntriesPerMessage) {
-      const batch = left.slice(at, at + limits.journalEntriesPerMessage);
-      const [first] = batch;
-      if (first === undefined) return;
-      const entries = batch.map(({ entry }) => entry);
-      const { refused } = await from.send({ first: first.number, entries, durable: true });
-      const kept = new Set(refused.map(({ number }) => number));
-      for (const { number } of batch)
-        if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
-    }
-  } finally {
-    db.close();
+): Promise<boolean> {
+  const owner = db.prepare<{ session: SessionId }>('SELECT session FROM owner').get();
+  if (owner?.session !== from.session) return false;
+  db.run('DELETE FROM entries WHERE number <= ?', from.journalled);
+  const left = leftovers(db);
+  if (left.length > 0)
+    log.warn('an earlier mount has left changes, which are made now', { count: left.length });
+  for (let at = 0; at < left.length; at += limits.journalEntriesPerMessage) {
+    const batch = left.slice(at, at + limits.journalEntriesPerMessage);
+    const [first] = batch;
+    if (first === undefined) break;
+    const entries = batch.map(({ entry }) => entry);
+    const { refused } = await from.send({ first: first.number, entries, durable: true });
+    const kept = new Set(refused.map(({ number }) => number));
+    for (const { number } of batch)
+      if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
   }
+  return true;
 }
 
 export class Journal {

@@ -4,8 +4,10 @@
  * recalls the lease, and what was written is committed first; and when the daemon is killed, the next one finds
  * the bytes here.
  *
- * INVARIANT: what was kept of a file is all that is pending of it, until it is committed.
+ * INVARIANT: what was kept of a file is all that was pending of it at its last close.
  */
+
+import { Packr } from 'msgpackr';
 import type { Timespec } from '../base/clock.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -13,14 +15,27 @@ import type { Database } from '../sqlite/database.js';
 import type { PendingChunk } from './pending-chunk.js';
 import type { PendingFile } from './pending-file.js';
 
-/** Of an earlier daemon. */
+const packr = new Packr({ useRecords: false });
+
+/** Of an earlier daemon, or of a session that was lost. */
 export interface LeftWrite {
+  readonly generation: number;
   readonly ino: Ino;
   /** That the inode had when they were kept, or that this mount has given it since. */
   readonly version: number;
   readonly mtime: Timespec;
   readonly clearPrivileges: boolean;
   readonly pieces: readonly { readonly offset: number; readonly bytes: Buffer }[];
+}
+
+interface Columns {
+  readonly generation: number;
+  readonly ino: Ino;
+  readonly version: number;
+  readonly sec: number;
+  readonly nsec: number;
+  readonly clear: number;
+  readonly pieces: Buffer;
 }
 
 interface Kept {
@@ -32,13 +47,13 @@ interface Kept {
 export class KeptWrites {
   readonly #db: Database;
   readonly #kept = new Map<Ino, Kept>();
-  readonly #serials = new WeakMap<PendingChunk, number>();
-  #nextSerial: number;
+  /** Rises with every daemon and every session. */
+  #generation: number;
 
   constructor(db: Database) {
     this.#db = db;
-    this.#nextSerial =
-      (db.prepare<{ last: number | null }>('SELECT max(chunk) AS last FROM writes').get()?.last ?? 0) + 1;
+    const generations = db.prepare<{ last: number | null }>('SELECT max(generation) AS last FROM written');
+    this.#generation = (generations.get()?.last ?? 0) + 1;
   }
 
   /**
@@ -56,39 +71,28 @@ export class KeptWrites {
   /** What was pending of a file has changed otherwise than by a write: it was cut, or got another time. */
   changed(file: PendingFile): void {
     const kept = this.#kept.get(file.ino);
-    if (kept !== undefined) this.#write(file, kept.version);
+    if (kept === undefined) return;
+    if (file.isClean) this.#drop(file.ino);
+    else this.#write(file, kept.version);
   }
 
   #write(file: PendingFile, version: number): void {
-    const { ino, mtime } = file;
-    this.#db.transaction(() => {
-      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
-      this.#db.run(
-        'INSERT OR REPLACE INTO written(ino, version, sec, nsec, clear_privileges) VALUES (?, ?, ?, ?, ?)',
-        ino,
-        version,
-        mtime.sec,
-        mtime.nsec,
-        file.clearPrivileges ? 1 : 0,
-      );
-      for (const { offset, chunk, chunkOffset, length } of file.overlay.pieces())
-        this.#db.run(
-          'INSERT INTO writes(ino, chunk, offset, bytes) VALUES (?, ?, ?, ?)',
-          ino,
-          this.#serialOf(chunk),
-          offset,
-          chunk.bytes(chunkOffset, length),
-        );
-    });
+    const { ino, mtime, clearPrivileges } = file;
+    const pieces = file.overlay
+      .pieces()
+      .map(({ offset, chunk, chunkOffset, length }) => ({ offset, bytes: chunk.bytes(chunkOffset, length) }));
+    this.#db.run(
+      `INSERT OR REPLACE INTO written(generation, ino, version, sec, nsec, clear_privileges, pieces)
+        VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      this.#generation,
+      ino,
+      version,
+      mtime.sec,
+      mtime.nsec,
+      clearPrivileges ? 1 : 0,
+      packr.pack(pieces),
+    );
     this.#kept.set(ino, { file, writtenAt: file.writtenAt, version });
-  }
-
-  #serialOf(chunk: PendingChunk): number {
-    const known = this.#serials.get(chunk);
-    if (known !== undefined) return known;
-    const serial = this.#nextSerial++;
-    this.#serials.set(chunk, serial);
-    return serial;
   }
 
   /** This mount has changed the inode. */
@@ -96,7 +100,13 @@ export class KeptWrites {
     const kept = this.#kept.get(ino);
     if (kept === undefined || kept.version >= version) return;
     kept.version = version;
-    this.#db.run('UPDATE written SET version = ? WHERE ino = ?', version, ino);
+    const sql = 'UPDATE written SET version = ? WHERE ino = ? AND generation = ?';
+    this.#db.run(sql, version, ino, this.#generation);
+  }
+
+  /** This mount has removed the inode. */
+  gone(ino: Ino): void {
+    if (this.#kept.has(ino)) this.#drop(ino);
   }
 
   /** The inodes of which something is kept. */
@@ -104,44 +114,48 @@ export class KeptWrites {
     return [...this.#kept.keys()];
   }
 
-  /** A chunk is committed: what was in it is kept no longer. */
+  /** A chunk is committed: what is not pending any more is kept no longer. */
   committed(chunk: PendingChunk): void {
-    const serial = this.#serials.get(chunk);
-    if (serial === undefined) return;
-    this.#db.transaction(() => {
-      this.#db.run('DELETE FROM writes WHERE chunk = ?', serial);
-      for (const [ino, { file }] of this.#kept) {
-        if (!file.isClean) continue;
-        this.#kept.delete(ino);
-        this.#db.run('DELETE FROM written WHERE ino = ?', ino);
-      }
-    });
-  }
-
-  /** What an earlier daemon has kept. */
-  leftovers(): LeftWrite[] {
-    const files = this.#db
-      .prepare<{ ino: Ino; version: number; sec: number; nsec: number; clear: number }>(
-        'SELECT ino, version, sec, nsec, clear_privileges AS clear FROM written ORDER BY ino',
-      )
-      .all();
-    const pieces = this.#db.prepare<{ offset: number; bytes: Buffer }>(
-      'SELECT offset, bytes FROM writes WHERE ino = ? ORDER BY id',
+    const clean = [...chunk.files.keys()].filter(
+      (file) => file.isClean && this.#kept.get(file.ino)?.file === file,
     );
-    return files.map(({ ino, version, sec, nsec, clear }) => ({
-      ino,
-      version,
-      mtime: { sec, nsec },
-      clearPrivileges: clear !== 0,
-      pieces: pieces.all(ino),
-    }));
+    if (clean.length === 0) return;
+    this.#db.transaction(() => {
+      for (const { ino } of clean) this.#drop(ino);
+    });
   }
 
-  /** Something of an earlier daemon is committed, or is somewhere else. */
-  forget(ino: Ino): void {
-    this.#db.transaction(() => {
-      this.#db.run('DELETE FROM writes WHERE ino = ?', ino);
-      this.#db.run('DELETE FROM written WHERE ino = ?', ino);
-    });
+  #drop(ino: Ino): void {
+    this.#kept.delete(ino);
+    this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, this.#generation);
+  }
+
+  /** The session is over, and what it has not committed is given up; what was kept of it is left over. */
+  sessionLost(): void {
+    this.#generation++;
+    this.#kept.clear();
+  }
+
+  /** What an earlier daemon, or a lost session, has kept; oldest first. */
+  leftovers(): LeftWrite[] {
+    const sql = `SELECT generation, ino, version, sec, nsec, clear_privileges AS clear, pieces FROM written
+      WHERE generation < ? ORDER BY generation, ino`;
+    return this.#db
+      .prepare<Columns>(sql)
+      .all(this.#generation)
+      .map(({ generation, ino, version, sec, nsec, clear, pieces }) => ({
+        generation,
+        ino,
+        version,
+        mtime: { sec, nsec },
+        clearPrivileges: clear !== 0,
+        // This program has written it.
+        pieces: packr.unpack(pieces) as LeftWrite['pieces'],
+      }));
+  }
+
+  /** Something left over is committed, or is somewhere else. */
+  forget({ ino, generation }: LeftWrite): void {
+    this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, generation);
   }
 }

@@ -35,6 +35,7 @@ export interface LocalOperationsOptions {
   readonly isTrusted: () => boolean;
   /** An inode has a new version, by this mount's doing. */
   readonly onVersion: (ino: Ino, version: number) => void;
+  readonly onGone: (ino: Ino) => void;
   /** For tests. */
   readonly observer?: OwnObserver | undefined;
 }
@@ -189,8 +190,10 @@ export class LocalOperations {
         } else if (change.put === 'dentry')
           cache.ownEntry(change.row.parent, change.row.name, change.row.ino);
       } else if ('delete' in change) {
-        if (change.delete === 'inode') this.#gone(cache.gone(change.ino));
-        else if (change.delete === 'dentry') cache.ownEntry(change.parent, change.name, null);
+        if (change.delete === 'inode') {
+          this.#gone(cache.gone(change.ino));
+          this.#options.onGone(change.ino);
+        } else if (change.delete === 'dentry') cache.ownEntry(change.parent, change.name, null);
       }
     }
   }

@@ -29,6 +29,7 @@ export interface MetadataCallsOptions {
 
 export class MetadataCalls {
   readonly #options: MetadataCallsOptions;
+  #gate: Promise<void> | undefined;
 
   constructor(options: MetadataCallsOptions) {
     this.#options = options;
@@ -41,6 +42,8 @@ export class MetadataCalls {
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
     const { leases, own } = this.#options;
+    if (this.#gate !== undefined && !DURING_RECOVERY.has(method))
+      return this.#behindGate(method, args, options);
     try {
       const known = leases.answer(method, args) ?? own.run(method, args);
       if (known !== undefined) return Promise.resolve(known);
@@ -51,6 +54,28 @@ export class MetadataCalls {
     return this.#send(method, args, options).then((reply) =>
       own.isBehind(method, reply) ? this.#afterJournal(method, args, options) : reply,
     );
+  }
+
+  /** Programs wait for this: what was answered before is not to be seen yet. */
+  waitFor(recovery: Promise<void>): void {
+    const gate = recovery.finally(() => {
+      if (this.#gate === gate) this.#gate = undefined;
+    });
+    this.#gate = gate;
+  }
+
+  async #behindGate<K extends Method>(
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    const { clock } = this.#options;
+    const { timeoutMs = this.#options.timeoutMs, request } = options;
+    await boundedWait({ clock, timeoutMs, request, op: method }, (done) => {
+      void this.#gate?.finally(() => done());
+      return () => {};
+    });
+    return await this.call(method, args, options);
   }
 
   /** As `call`, once the server knows what was done here. */
@@ -115,6 +140,14 @@ export class MetadataCalls {
     own.made(method, args, reply);
   }
 }
+
+/** What bringing back needs itself. */
+const DURING_RECOVERY: ReadonlySet<Method> = new Set([
+  'commit',
+  'reserveIds',
+  'abandonChunks',
+  'returnLeases',
+]);
 
 const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
   method === 'lookup';

@@ -32,7 +32,7 @@ import type { ReturnedLease } from './lease-holder.js';
 import { type InterruptSource, LinkCall, type MetadataPeer } from './link-call.js';
 import { LinkCalls } from './link-calls.js';
 import { ServerClock } from './server-clock.js';
-import { type OpenedSession, SessionKeeper } from './session-keeper.js';
+import { type OpenedReply, type OpenedSession, SessionKeeper } from './session-keeper.js';
 
 const log = makeLog('client');
 
@@ -58,7 +58,7 @@ export interface MetadataLinkOptions {
   /** Leases are asked back; `returnLeases` answers. */
   readonly onRecall?: (leases: readonly ReturnedLease[]) => void;
   /** A session that an earlier daemon has left is open once more, before it is closed. */
-  readonly recover?: (peer: MetadataPeer, session: SessionId, journalled: number) => Promise<void>;
+  readonly recover?: (peer: MetadataPeer, opened: OpenedReply) => Promise<void>;
   /** Before a session goes on over a new connection: leases of the last one will be void. */
   readonly beforeSession?: () => Promise<void>;
   /** A connection with an open session is there; what it forgot with the last one has to be said again. */

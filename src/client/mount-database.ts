@@ -11,21 +11,15 @@ const FORMAT_VERSION = 1;
 const TABLES = `
 CREATE TABLE entries(number INTEGER PRIMARY KEY, entry BLOB NOT NULL) STRICT;
 CREATE TABLE owner(id INTEGER PRIMARY KEY CHECK(id = 1), session INTEGER NOT NULL) STRICT;
-CREATE TABLE writes(
-  id INTEGER PRIMARY KEY,
-  ino INTEGER NOT NULL,
-  chunk INTEGER NOT NULL,
-  offset INTEGER NOT NULL,
-  bytes BLOB NOT NULL
-) STRICT;
-CREATE INDEX writes_of_inode ON writes(ino);
-CREATE INDEX writes_in_chunk ON writes(chunk);
 CREATE TABLE written(
-  ino INTEGER PRIMARY KEY,
+  generation INTEGER NOT NULL,
+  ino INTEGER NOT NULL,
   version INTEGER NOT NULL,
   sec INTEGER NOT NULL,
   nsec INTEGER NOT NULL,
-  clear_privileges INTEGER NOT NULL
+  clear_privileges INTEGER NOT NULL,
+  pieces BLOB NOT NULL,
+  PRIMARY KEY(ino, generation)
 ) STRICT;
 `;
 

@@ -45,7 +45,7 @@ export class PendingChunk {
   state: ChunkState = 'open';
   /** Its bytes of each file; within one chunk a later write replaces what it covers. */
   readonly files = new Map<PendingFile, ExtentOverlay<PendingChunk>>();
-  /** Files whose bytes here were appended: all of them, at offsets that the commit may change. */
+  /** Of `files`, those whose bytes here were appended: all of them, at offsets that the commit may change. */
   readonly appended = new Set<PendingFile>();
   /** Set when it is stored. */
   id: ChunkId | undefined;
@@ -98,7 +98,10 @@ export class PendingChunk {
     const before = extents.count;
     extents.truncate(size);
     this.extentCount += extents.count - before;
-    return extents.count === 0 && this.files.delete(file);
+    if (extents.count > 0) return false;
+    // What the file gets here from now on may have its place.
+    this.appended.delete(file);
+    return this.files.delete(file);
   }
 
   /** Bytes [offset, offset + length), not copied. */

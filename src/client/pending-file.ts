@@ -112,7 +112,10 @@ export class PendingFile {
     assert(this.holds >= 0, 'holds are given back once');
     for (const piece of this.overlay.pieces())
       assert(this.chunks.includes(piece.chunk), 'pending bytes lie in chunks that are not committed');
-    for (const chunk of this.chunks) assert(chunk.files.has(this), 'a chunk knows whose bytes it has');
+    for (const chunk of this.chunks) {
+      assert(chunk.files.has(this), 'a chunk knows whose bytes it has');
+      for (const file of chunk.appended) assert(chunk.files.has(file), 'only what is there was appended');
+    }
   }
 }
 

@@ -1,18 +1,27 @@
 /**
- * What an earlier daemon of this mount has answered and left behind when it was killed: brought to the servers
- * before the mount is served. What others have changed meanwhile is not overwritten: it goes as files into
+ * What an earlier daemon of this mount has answered and left behind when it was killed, or a session that was lost:
+ * brought to the servers before anything else is answered. What others have changed meanwhile is not overwritten: it goes as files into
  * `lost+found` in the cache directory, outside the filesystem, and into the log.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Clock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
-import type { ChunkWriter } from './chunk-writer.js';
-import type { RefusedEntry } from './journal.js';
-import type { KeptWrites, LeftWrite } from './kept-writes.js';
+import { limits } from '../proto/limits.js';
+import { ChunkLinks, type Connect } from './chunk-links.js';
+import { ChunkWriter } from './chunk-writer.js';
+import { ClusterView } from './cluster-view.js';
+import { ChunkIds } from './id-ranges.js';
+import { type RefusedEntry, recoverJournal } from './journal.js';
+import { KeptWrites, type LeftWrite } from './kept-writes.js';
+import type { MetadataPeer } from './link-call.js';
+import { openMountDatabase } from './mount-database.js';
 import { PendingFile } from './pending-file.js';
+import type { ServerClock } from './server-clock.js';
+import type { OpenedReply } from './session-keeper.js';
 
 const log = makeLog('client');
 
@@ -68,48 +77,115 @@ function readable(_key: string, value: unknown): unknown {
   return Buffer.from(text, 'utf8').equals(bytes) ? text : { base64: bytes.toString('base64') };
 }
 
-/** Writes what is left of closed files. Never fails; what cannot be written stays for the next mount. */
-export async function recoverWrites(over: {
+export interface WritesRecovery {
   readonly kept: KeptWrites;
   readonly writer: ChunkWriter;
   readonly lost: LostAndFound;
   readonly getattr: (ino: Ino) => Promise<Attr>;
-}): Promise<void> {
-  const { kept, lost } = over;
-  const left = kept.leftovers();
+  /** Nobody else can have changed these files since. */
+  readonly isAlone: boolean;
+}
+
+/**
+ * Writes what a killed daemon or a lost session has left of closed files. Never fails; what cannot be written
+ * stays for the next mount.
+ */
+export async function recoverWrites(over: WritesRecovery): Promise<void> {
+  const left = over.kept.leftovers();
   if (left.length === 0) return;
-  log.warn('an earlier mount has left bytes of files, which are written now', { files: left.length });
-  for (const write of left) {
-    try {
-      const why = await recoverWrite(over, write);
-      if (why !== undefined) lost.written(write, why);
-      kept.forget(write.ino);
-    } catch (error) {
-      log.error('bytes that an earlier mount has left cannot be written now', {
-        ino: write.ino,
-        error: String(error),
-      });
+  log.warn('bytes of closed files were left behind, and are written now', { files: left.length });
+  await Promise.all(left.map((write) => recoverWrite(over, write)));
+}
+
+async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<void> {
+  const { kept, lost, writer } = over;
+  const { ino, mtime, clearPrivileges, pieces } = write;
+  try {
+    const why = await whyNot(over, write);
+    if (why !== undefined) lost.written(write, why);
+    else {
+      const file = new PendingFile(ino);
+      for (const { offset, bytes } of pieces)
+        await writer.write(file, bytes, () => offset, { append: false, clearPrivileges });
+      file.mtime = mtime;
+      await writer.flush(file, { durable: true });
     }
+    kept.forget(write);
+  } catch (error) {
+    log.error('bytes that were left behind cannot be written now: the next mount tries again', {
+      ino,
+      error: String(error),
+    });
   }
 }
 
-/** Answers why it was not written, if others were there before. */
-async function recoverWrite(
-  { writer, getattr }: Parameters<typeof recoverWrites>[0],
-  { ino, version, mtime, clearPrivileges, pieces }: LeftWrite,
+/** Why it must not be written, if others were there before. */
+async function whyNot(
+  { getattr, isAlone }: WritesRecovery,
+  { ino, version }: LeftWrite,
 ): Promise<string | undefined> {
-  let attr: Attr;
   try {
-    attr = await getattr(ino);
+    const attr = await getattr(ino);
+    if (isAlone || attr.version === version) return undefined;
+    return `it may have been changed by others (version ${attr.version}, not ${version})`;
   } catch (error) {
     if (error instanceof FsError && error.code === 'ENOENT') return 'the file is gone';
     throw error;
   }
-  if (attr.version !== version) return `it was changed since (version ${attr.version}, not ${version})`;
-  const file = new PendingFile(ino);
-  for (const { offset, bytes } of pieces)
-    await writer.write(file, bytes, () => offset, { append: false, clearPrivileges });
-  file.mtime = mtime;
-  await writer.flush(file, { durable: true });
-  return undefined;
+}
+
+/** Sequence numbers that no earlier mutation of a session has reached. */
+const FIRST_SEQUENCE = 2 ** 40;
+
+/** Of an earlier daemon whose session is open once more: everything, under that session. **Errors:** ProtocolError. */
+export async function recoverSession(
+  peer: MetadataPeer,
+  { session, left, map }: OpenedReply,
+  over: {
+    readonly cacheDir: string;
+    readonly clock: Clock;
+    readonly serverClock: ServerClock;
+    readonly connect: Connect;
+    readonly timeoutMs: number;
+  },
+): Promise<void> {
+  const { cacheDir, clock, serverClock, connect, timeoutMs } = over;
+  const db = openMountDatabase(cacheDir);
+  const links = new ChunkLinks({ connect, clock });
+  try {
+    const isItsOwn = await recoverJournal(db, {
+      session,
+      journalled: left.journalled,
+      send: (args) => peer.call('journal', args, { timeoutMs }),
+    });
+    let sequence = FIRST_SEQUENCE;
+    const mutation = () => ({ timeoutMs, sequence: sequence++, finishedBelow: 0 });
+    const writer = new ChunkWriter({
+      clock,
+      serverClock,
+      view: new ClusterView(map, clock),
+      links,
+      ids: new ChunkIds((count) => peer.call('reserveIds', { kind: 'chunk', count }, mutation())),
+      timeoutMs,
+      dirtyBytes: limits.dirtyBytes,
+      // It is done within a moment, or by the next session.
+      refreshMap: () => {},
+      commit: (args) => peer.call('commit', args, mutation()),
+      sync: async () => {
+        await peer.call('sync', {}, { timeoutMs });
+      },
+      abandon: () => {},
+      onCommitted: () => {},
+    });
+    await recoverWrites({
+      kept: new KeptWrites(db),
+      writer,
+      lost: new LostAndFound(cacheDir),
+      getattr: (ino) => peer.call('getattr', { ino }, { timeoutMs }),
+      isAlone: isItsOwn && !left.lapsed,
+    });
+  } finally {
+    links.close();
+    db.close();
+  }
 }

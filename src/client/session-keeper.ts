@@ -17,8 +17,10 @@ import { TypeCompiler } from '@sinclair/typebox/compiler';
 import type { Clock, Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import { asFencingToken, type ClusterId, type SessionId } from '../proto/ids.js';
+import { asFencingToken, type ClusterId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ReplyOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { tFencingToken, tSessionId } from '../proto/schema.js';
 import type { MetadataPeer } from './link-call.js';
@@ -47,13 +49,15 @@ export interface OpenedSession {
   readonly sentAtMs: number;
 }
 
+export type OpenedReply = ReplyOf<MetaMethods['openSession']>;
+
 export interface SessionKeeperOptions {
   readonly host: string;
   readonly pid: number;
   readonly mountpoint: string;
   readonly clock: Clock;
   /** A session that an earlier daemon has left is open once more, before it is closed. */
-  readonly recover?: (peer: MetadataPeer, session: SessionId, journalled: number) => Promise<void>;
+  readonly recover?: (peer: MetadataPeer, opened: OpenedReply) => Promise<void>;
   /** Where `session.json` is; undefined: nothing is written. */
   readonly cacheDir?: string | undefined;
 }
@@ -137,13 +141,13 @@ export class SessionKeeper {
     const { host, pid, mountpoint } = this.#options;
     try {
       const resume = { session: stale.session, token: stale.token };
-      const { session, token, journalled } = await peer.call(
+      const opened = await peer.call(
         'openSession',
         { host, pid, mountpoint, resume, leases: true },
         { timeoutMs: limits.connectTimeoutMs },
       );
-      this.#stale = { ...stale, token };
-      await this.#options.recover?.(peer, session, journalled);
+      this.#stale = { ...stale, token: opened.token };
+      await this.#options.recover?.(peer, opened);
       await peer.call('closeSession', {}, { timeoutMs: limits.connectTimeoutMs });
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;

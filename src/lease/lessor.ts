@@ -71,6 +71,8 @@ interface InodeLeases {
   backoffMs: number;
 }
 
+const TIDY_MIN_COUNT = 1024;
+
 export class Lessor {
   readonly #options: LessorOptions;
   readonly #inodes = new Map<Ino, InodeLeases>();
@@ -80,6 +82,8 @@ export class Lessor {
   readonly #recalls = new Map<SessionId, Map<number, number>>();
   #nextEpoch: number;
   #nextTicket = 1;
+  /** With so many inodes it is time to tidy. */
+  #tidyAtCount = TIDY_MIN_COUNT;
 
   /** `firstEpoch`: above every epoch that was ever given out. */
   constructor(options: LessorOptions, firstEpoch = 1) {
@@ -153,6 +157,7 @@ export class Lessor {
     if (inode !== undefined && !this.#mayGrant(inode, session, mode, nowMs)) return undefined;
     const ofSession = this.#ofSession.get(session) ?? new Set();
     if (held === undefined && ofSession.size >= this.#options.maxPerSession) return undefined;
+    if (inode === undefined && this.#inodes.size >= this.#tidyAtCount) this.tidy(nowMs);
     const lease = { session, ino, mode, epoch: this.#nextEpoch++ };
     this.#inode(ino).grants.set(session, { lease, recalled: undefined });
     this.#ofSession.set(session, ofSession.add(ino));
@@ -185,6 +190,17 @@ export class Lessor {
       }
     }
     return this.#ready(inode);
+  }
+
+  /**
+   * Why `acknowledge` knows nothing of an epoch: it is another's or was never given out (`foreign`), or else
+   * it ended before.
+   */
+  whyNotHeld(ino: Ino, epoch: number): 'foreign' | 'ended' {
+    if (epoch >= this.#nextEpoch) return 'foreign';
+    for (const { lease } of this.#inodes.get(ino)?.grants.values() ?? [])
+      if (lease.epoch === epoch) return 'foreign';
+    return 'ended';
   }
 
   /** Whatever a session held is void. Answers the operations that may try again; its own stay parked. */
@@ -242,11 +258,17 @@ export class Lessor {
     return [...(this.#ofSession.get(session) ?? [])].flatMap((ino) => this.leaseOf(session, ino) ?? []);
   }
 
-  /** Forgets inodes of which there is nothing left to know; to be called now and then. */
+  /** Inodes of which something is known. */
+  get inodeCount(): number {
+    return this.#inodes.size;
+  }
+
+  /** Forgets inodes of which there is nothing left to know. */
   tidy(nowMs: number): void {
     for (const [ino, { grants, parked, sharedUntilMs, backoffMs }] of this.#inodes)
       if (grants.size === 0 && parked.size === 0 && nowMs >= sharedUntilMs + backoffMs)
         this.#inodes.delete(ino);
+    this.#tidyAtCount = Math.max(TIDY_MIN_COUNT, 2 * this.#inodes.size);
   }
 
   #inode(ino: Ino): InodeLeases {

@@ -10,17 +10,16 @@
  * INVARIANT: after a start nothing is answered before every session of before has come back and said that
  * nothing is left of its leases, or limits.leaseTtlMs have passed.
  */
-import type { Clock, Timer } from '../base/clock.js';
-import { makeLog } from '../base/log.js';
+import type { Clock, Timer, Timespec } from '../base/clock.js';
+import type { SparseLog } from '../base/sparse-log.js';
 import { type Access, type Lease, Lessor, type Recall, type Ticket } from '../lease/lessor.js';
 import type { RowChange } from '../names/rows.js';
 import type { Attr } from '../proto/attr.js';
 import type { Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { ProtocolError } from '../proto/protocol-error.js';
+import { makeSparseLog } from './refusals.js';
 import type { Session, Sessions } from './sessions.js';
-
-const log = makeLog('meta');
 
 /** Leases of others have to be given back first. */
 export class LeasesInTheWay extends ProtocolError {
@@ -61,15 +60,18 @@ export interface ReturnedLease {
 
 export class Leases {
   readonly #clock: Clock;
+  readonly #log: SparseLog;
   readonly #sessions: Sessions;
   readonly #lessor: Lessor;
   readonly #waiters = new Map<Ticket, () => void>();
   /** Sessions of before the start, whose leases nobody knows. */
   readonly #unknown = new Set<SessionId>();
+  /** Sessions whose leases have ended without their doing. */
+  readonly #lapsed = new Set<SessionId>();
   readonly #unknownUntilMs: number;
   readonly #startWaiters = new Set<() => void>();
-  /** Sessions that have come back and have not said yet that their leases of before are gone. */
-  readonly #resuming = new Set<SessionId>();
+  /** Sessions that have come back and have not said yet that their leases of before are gone: how long they may. */
+  readonly #resuming = new Map<SessionId, Timer>();
   /** Sessions that a timer looks after. */
   readonly #watched = new Set<SessionId>();
   readonly #timers = new Set<Timer>();
@@ -79,12 +81,15 @@ export class Leases {
 
   constructor(clock: Clock, sessions: Sessions) {
     this.#clock = clock;
+    this.#log = makeSparseLog(clock);
     this.#sessions = sessions;
-    this.#lessor = new Lessor({
+    const options = {
       backoffMs: limits.leaseBackoffMs,
       maxBackoffMs: limits.leaseBackoffMaxMs,
       maxPerSession: limits.leasesPerSession,
-    });
+    };
+    // Above all epochs of servers before: a mount may send again what it could not tell one of those.
+    this.#lessor = new Lessor(options, firstEpochAt(clock.now()));
     for (const session of sessions.all()) if (session.row.leases) this.#unknown.add(session.id);
     this.#unknownUntilMs = clock.monotonicMs() + limits.leaseTtlMs;
   }
@@ -102,7 +107,7 @@ export class Leases {
 
   #isSettlingIn(session: SessionId): boolean {
     if (this.#unknown.size === 0) return false;
-    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknownAreVoid();
+    this.#settleUnknown();
     return this.#unknown.size > (this.#unknown.has(session) ? 1 : 0);
   }
 
@@ -168,14 +173,9 @@ export class Leases {
   }
 
   #settledIn(): void {
-    if (this.#clock.monotonicMs() >= this.#unknownUntilMs) this.#unknownAreVoid();
+    this.#settleUnknown();
     for (const resolve of this.#startWaiters) resolve();
     this.#startWaiters.clear();
-  }
-
-  #unknownAreVoid(): void {
-    for (const session of this.#unknown) this.onVoid(session);
-    this.#unknown.clear();
   }
 
   #send(recalls: readonly Recall[]): void {
@@ -188,7 +188,7 @@ export class Leases {
     for (const [id, leases] of ofSession) {
       const session = this.#sessions.find(id);
       session?.connection?.end.sendRecall(leases).catch((error: unknown) => {
-        log.warn('a mount does not take a recall', { session: id, error: String(error) });
+        this.#log.warn('a mount does not take a recall', id, { session: id, error: String(error) });
       });
       if (!this.#watched.has(id)) this.#watch(id);
     }
@@ -196,7 +196,8 @@ export class Leases {
 
   /**
    * While a session has recalls to answer: ends its leases once it has been silent for so long that it does not
-   * trust them any more, and closes its connection when it goes on renewing and does not answer.
+   * trust them any more, and closes its connection when it goes on renewing and does not answer: nothing was
+   * granted over the connections that follow, so that as long afterwards they are over whatever it does.
    */
   #watch(id: SessionId): void {
     this.#watched.delete(id);
@@ -204,26 +205,31 @@ export class Leases {
     if (recalledAtMs === undefined) return;
     const nowMs = this.#clock.monotonicMs();
     const session = this.#sessions.find(id);
-    const isSilent = session === undefined || nowMs - session.renewedAtMs >= limits.leaseTtlMs;
-    if (isSilent) {
-      log.warn('a mount is silent: its leases are void', { session: id });
+    const answerByMs = recalledAtMs + limits.leaseTtlMs;
+    const endMs = Math.min((session?.renewedAtMs ?? 0) + limits.leaseTtlMs, answerByMs + limits.leaseTtlMs);
+    if (session === undefined || nowMs >= endMs) {
+      this.#log.warn('a mount is silent: its leases are void', id, { session: id });
       // Its next heartbeat must not make it trust them again.
       session?.connection?.end.close('it was silent: its leases are void');
-      this.onVoid(id);
-      this.#wake(this.#lessor.endSession(id));
+      this.#lapse(id);
       return;
     }
-    if (nowMs - recalledAtMs >= limits.leaseTtlMs) session.connection?.end.close('it does not return leases');
+    if (nowMs >= answerByMs && session.connection !== undefined) {
+      this.#log.warn('a mount does not return leases: disconnecting it', id, { session: id });
+      session.connection.end.close('it does not return leases');
+    }
     this.#watched.add(id);
-    this.#after(session.renewedAtMs + limits.leaseTtlMs - nowMs, () => this.#watch(id));
+    const nextMs = nowMs < answerByMs ? Math.min(answerByMs, endMs) : endMs;
+    this.#after(nextMs - nowMs, () => this.#watch(id));
   }
 
-  #after(delayMs: number, fire: () => void): void {
+  #after(delayMs: number, fire: () => void): Timer {
     const timer = this.#clock.after(Math.max(delayMs, 0), () => {
       this.#timers.delete(timer);
       fire();
     });
     this.#timers.add(timer);
+    return timer;
   }
 
   #wake(tickets: readonly Ticket[]): void {
@@ -234,25 +240,58 @@ export class Leases {
     }
   }
 
-  /** A mount gives leases up. */
+  /** A mount gives leases up. **Codes:** notHolder, leaseGone, when that is done of which it had some. */
   returned(session: Session, leases: readonly ReturnedLease[]): void {
-    for (const { ino, epoch, keep = 'none' } of leases)
-      this.#wake(this.#lessor.acknowledge(session.id, ino, epoch, keep) ?? []);
+    const notHeld = { foreign: 0, ended: 0 };
+    for (const { ino, epoch, keep = 'none' } of leases) {
+      const ready = this.#lessor.acknowledge(session.id, ino, epoch, keep);
+      if (ready === undefined) notHeld[this.#lessor.whyNotHeld(ino, epoch)] += 1;
+      else this.#wake(ready);
+    }
+    const of = `of ${leases.length} leases`;
+    if (notHeld.foreign > 0) throw new ProtocolError('notHolder', `${notHeld.foreign} ${of} are not its own`);
+    if (notHeld.ended > 0) throw new ProtocolError('leaseGone', `${notHeld.ended} ${of} ended before`);
   }
 
-  /** A session goes on over another connection. It remembers nothing of before, but may have to say so much. */
+  /**
+   * A session goes on over another connection. It remembers nothing of before, but may have to say so much.
+   * If that connection ends before it has, the next one does not give it more time: others wait.
+   */
   resumed(session: SessionId): void {
     const hasNone = this.#lessor.leasesOf(session).length === 0 && !this.#unknown.has(session);
     if (hasNone || this.#resuming.has(session)) return;
-    this.#resuming.add(session);
-    this.#after(limits.leaseTtlMs, () => {
-      if (this.#resuming.has(session)) this.forget(session);
-    });
+    this.#resuming.set(
+      session,
+      this.#after(limits.leaseTtlMs, () => this.#lapse(session)),
+    );
   }
 
   /** Nothing is left of what a session had over earlier connections; what it was granted since stays. */
   returnedAll(session: SessionId): void {
+    this.#lapsed.delete(session);
     if (this.#resuming.has(session)) this.#forget(session);
+  }
+
+  /** It has not given back what it had, and others go on all the same. */
+  #lapse(session: SessionId): void {
+    this.#lapsed.add(session);
+    this.forget(session);
+  }
+
+  /** Whether leases of a session have ended without its doing, and it has not said since that none is left. */
+  hasLapsed(session: SessionId): boolean {
+    this.#settleUnknown();
+    return this.#lapsed.has(session);
+  }
+
+  /** Whoever has not come back in time has lost what it had. */
+  #settleUnknown(): void {
+    if (this.#clock.monotonicMs() < this.#unknownUntilMs) return;
+    for (const session of this.#unknown) {
+      this.#lapsed.add(session);
+      this.onVoid(session);
+    }
+    this.#unknown.clear();
   }
 
   /** A session has ended, or does not say what is left of its leases: nothing is. */
@@ -262,7 +301,12 @@ export class Leases {
   }
 
   #forget(session: SessionId): void {
-    this.#resuming.delete(session);
+    const timer = this.#resuming.get(session);
+    if (timer !== undefined) {
+      timer.cancel();
+      this.#timers.delete(timer);
+      this.#resuming.delete(session);
+    }
     this.#wake(this.#lessor.endSession(session));
     if (this.#unknown.delete(session)) this.#settledIn();
   }
@@ -280,6 +324,10 @@ export class Leases {
     this.#lessor.checkInvariants();
   }
 }
+
+/** A thousand for each millisecond since 1970: more than are ever given out in that time. */
+const firstEpochAt = ({ sec, nsec }: Timespec): number =>
+  (Math.max(0, sec) * 1000 + Math.floor(nsec / 1e6)) * 1000 + 1;
 
 export function markLeases(attrs: readonly Attr[], granted: Granted, born?: Ino): void {
   for (const attr of attrs) {

@@ -21,6 +21,7 @@ import { Leases } from './leases.js';
 import { Locks } from './locks.js';
 import { MapPush } from './map-push.js';
 import { Mutations } from './mutations.js';
+import { Refusals } from './refusals.js';
 import { type MetaParts, serve } from './service.js';
 import { Sessions } from './sessions.js';
 import type { MetaStore } from './store.js';
@@ -41,11 +42,13 @@ export class MetadataServer {
   readonly #parts: MetaParts;
   readonly #connections = new Set<Connection>();
   readonly #push: MapPush;
+  readonly #refusals: Refusals;
   #stopping: Promise<void> | undefined;
 
   constructor(options: MetadataServerOptions) {
     const { store } = options;
     const clock = options.clock ?? systemClock;
+    this.#refusals = new Refusals(clock);
     const commit = new GroupCommit({ store, clock, onCommitted: () => this.#parts.housekeeping.wake() });
     const sessions = new Sessions(store, clock, options.sessionTtlMs);
     const cluster = new Cluster(store, clock);
@@ -84,6 +87,9 @@ export class MetadataServer {
     });
     this.#connections.add(connection);
     peer.onClose = (reason) => this.#closed(connection, reason);
+    peer.onRefused = (method, error) => {
+      if (this.#stopping === undefined) this.#refusals.note(connection, method, error);
+    };
     if (this.#stopping !== undefined) peer.close('the metadata server is stopping');
   }
 

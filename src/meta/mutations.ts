@@ -49,7 +49,7 @@ export class Mutations {
   /**
    * The request that carries out a mutation once.
    * **Errors** while planning: notAllowed, sessionLost, fenced, busy (too many kept replies), cancelled,
-   * badMessage (no sequence number, one that is finished with, or another method's).
+   * badMessage (no sequence number, or another method's), replayed (one that is finished with).
    */
   request<K extends keyof MetaMethods>(
     method: K,
@@ -113,7 +113,7 @@ function checkEnvelope(session: Session, envelope: Envelope): number {
   const { sequence } = envelope;
   if (sequence === undefined) throw new ProtocolError('badMessage', 'a mutation has a sequence number');
   if (sequence < session.row.finishedBelow)
-    throw new ProtocolError('badMessage', `mutation ${sequence} is finished with`);
+    throw new ProtocolError('replayed', `mutation ${sequence} is finished with`);
   if (envelope.aborted) throw new ProtocolError('cancelled', 'nobody waits for it');
   return sequence;
 }

@@ -238,7 +238,10 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         ...binding,
         ttlMs: sessions.ttlMs,
         leaseTtlMs: limits.leaseTtlMs,
-        journalled: parts.store.journalled(binding.session),
+        left: {
+          journalled: parts.store.journalled(binding.session),
+          lapsed: parts.leases.hasLapsed(binding.session),
+        },
         now: clock.now(),
         map: cluster.map(),
       };
@@ -276,8 +279,11 @@ function leaseHandlers(
   return {
     returnLeases: async ({ leases: returned, all = false }) => {
       const session = sessions.live(connection);
-      leases.returned(session, returned);
-      if (all) leases.returnedAll(session.id);
+      try {
+        leases.returned(session, returned);
+      } finally {
+        if (all) leases.returnedAll(session.id);
+      }
       return {};
     },
   };

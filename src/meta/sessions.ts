@@ -8,14 +8,24 @@
  * Opening and resuming are on disk before they are answered: a token that was given out is never given again,
  * whatever happens to the server's machine.
  *
+ * Who resumes a session knows its token. The first one is not to be guessed, so that nobody claims another's
+ * session by mistake or for mischief; all that follow it share its upper part.
+ *
  * A restart knows all sessions from the store and gives each a whole life from then on, because the time
  * without a server must not count against mounts.
  *
  * INVARIANT: memory changes only after the transaction that changed the store has been committed; `ending`
  * never goes back.
  */
+import { randomInt } from 'node:crypto';
 import type { Clock } from '../base/clock.js';
-import { asFencingToken, asSessionId, type ChunkId, type SessionId } from '../proto/ids.js';
+import {
+  asFencingToken,
+  asSessionId,
+  type ChunkId,
+  type FencingToken,
+  type SessionId,
+} from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import type { Binding, Connection } from './connection.js';
@@ -25,6 +35,9 @@ import type { ChunkRange, MetaStore, SessionRow } from './store.js';
 /** The session in whose name the server itself acts. */
 export const SERVER_SESSION = asSessionId(1);
 export const FIRST_SESSION = 2;
+/** How often a session is resumed before the part of its token changes that is not to be guessed. */
+const TOKENS_PER_SECRET = 2 ** 16;
+const SECRETS = 2 ** 36;
 
 export interface Session {
   readonly id: SessionId;
@@ -118,7 +131,7 @@ export class Sessions {
     if (session === undefined || session.ending)
       throw new ProtocolError('sessionLost', `session ${binding.session} has ended`);
     if (session.row.token !== binding.token)
-      throw new ProtocolError('fenced', `session ${session.id} goes on under token ${session.row.token}`);
+      throw new ProtocolError('fenced', `session ${session.id} goes on under a newer token`);
     return session;
   }
 
@@ -135,7 +148,7 @@ export class Sessions {
         if (this.#sessions.size >= limits.sessions) throw new ProtocolError('busy', 'too many sessions');
         return () => {
           const id = asSessionId(this.#store.allocate('session', 1));
-          const token = asFencingToken(1);
+          const token = asFencingToken(randomInt(SECRETS) * TOKENS_PER_SECRET + 1);
           this.#store.putSession(newRow({ session: id, token }, mount));
           return { session: id, token };
         };
@@ -160,7 +173,7 @@ export class Sessions {
   /**
    * A request that goes on with a session under a new token. An older token will do as well, back to the last
    * one under which something has come: the answers that gave out the newer ones may all have been lost.
-   * **Errors:** sessionLost, fenced.
+   * **Errors:** sessionLost, notYours, fenced.
    */
   resume(connection: Connection, mount: MountInfo, from: Binding): MetaRequest<Binding> {
     const next = (): SessionRow => {
@@ -168,8 +181,10 @@ export class Sessions {
       if (session === undefined || session.ending)
         throw new ProtocolError('sessionLost', `session ${from.session} has ended`);
       const { row } = session;
+      if (secretOf(from) !== secretOf(row))
+        throw new ProtocolError('notYours', `session ${session.id} is another mount's`);
       if (from.token > row.token || from.token < row.confirmedToken)
-        throw new ProtocolError('fenced', `session ${session.id} goes on under token ${row.token}`);
+        throw new ProtocolError('fenced', `session ${session.id} goes on under another token`);
       return { ...row, ...mountOnly(mount), token: asFencingToken(row.token + 1) };
     };
     return {
@@ -341,6 +356,9 @@ export class Sessions {
     };
   }
 }
+
+const secretOf = ({ token }: { readonly token: FencingToken }): number =>
+  Math.floor(token / TOKENS_PER_SECRET);
 
 function mountOnly({ host, pid, mountpoint, leases = false }: MountInfo): Required<MountInfo> {
   return { host, pid, mountpoint, leases };

@@ -165,12 +165,14 @@ function* writeFile(
 
 /**
  * The writer's time. Bytes that come behind what others have done to the file since they were written get the
- * time at which they come: mtime does not go back to where some kernel has seen it, with other bytes.
+ * time at which they come: mtime does not go back to where some kernel has seen it, with other bytes. An mtime
+ * behind the write's alone does not say so, it may have been set; every change has moved ctime, though.
  */
 function timeOf(now: Timespec, before: InodeRow, { mtime, extents }: WrittenFile): Timespec {
   if (mtime === undefined) return before.mtime;
-  const isBehind = extents.length > 0 && compareTimespec(mtime, before.mtime) < 0;
-  return isBehind && compareTimespec(mtime, now) < 0 ? now : mtime;
+  const isOlder = (than: Timespec): boolean => compareTimespec(mtime, than) < 0;
+  const isBehind = extents.length > 0 && isOlder(before.mtime) && isOlder(before.ctime);
+  return isBehind && isOlder(now) ? now : mtime;
 }
 
 /** That of the write, unless mtime was set after it: setting it has set ctime already. */

@@ -51,9 +51,18 @@ export const tJournalEntry = Type.Object({
   saw: Type.Array(Type.Tuple([tIno, tCount, tTimespec]), { maxItems: limits.journalSaw }),
 });
 
+/** What there is to know of a session that is resumed. */
+export const tLeftBehind = Type.Object({
+  /** Its last journal entry that was carried out; 0: none. */
+  journalled: tCount,
+  /** Its leases have ended without its doing: what it did under them others may not have waited for. */
+  lapsed: Type.Boolean(),
+});
+
 export const leaseMethods = {
   /**
-   * These leases are given up, asked or not. What is not held (any more) is passed over. `all`: and everything
+   * These leases are given up, asked or not. If some are not held the others are given up all the same.
+   * **Codes:** notHolder, leaseGone (was held once, or may have been). `all`: and everything
    * that was granted over the session's earlier connections. Until a mount has said that, after it has
    * resumed its session, those are in force, so that it can do before what others may not get ahead of.
    */

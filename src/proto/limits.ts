@@ -112,6 +112,11 @@ export const limits = {
   /** How long an inode goes without leases after a recall, at first and at most. */
   leaseBackoffMs: 100,
   leaseBackoffMaxMs: 10_000,
+  /** Refusals of one kind that a connection survives; no mount comes near it by itself. */
+  refusalsPerMinute: 1000,
+  /** What others can cause at will is logged so often, and so many different lines in that time. */
+  logRepeatMs: 60_000,
+  logLinesSparse: 1024,
   /** A chunk server silent for this long is `down`. */
   serverDownMs: 8_000,
   serverHeartbeatMs: 2_000,

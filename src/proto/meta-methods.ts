@@ -1,15 +1,13 @@
 /**
  * What a mount may ask of the metadata server, and what the server asks of a mount. Every mutation runs the
  * semantics in names/ inside one store transaction; times not given are the server's.
- *
- * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing at all
- * (`status`, an observer).
+ * A connection says `openSession` first (a mount), `registerServer` (a chunk server) or nothing (`status`).
  */
 import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
-import { leaseCallbacks, leaseMethods } from './lease-methods.js';
+import { leaseCallbacks, leaseMethods, tLeftBehind } from './lease-methods.js';
 import { limits } from './limits.js';
 import { lockCallbacks, lockMethods } from './lock-methods.js';
 import { method } from './method.js';
@@ -194,8 +192,7 @@ export const metaMethods = {
       ttlMs: tCount,
       /** How long leases go on after a heartbeat was sent. */
       leaseTtlMs: tCount,
-      /** The number of the last entry of the session's journal that was carried out; 0: none. */
-      journalled: tCount,
+      left: tLeftBehind,
       now: tTimespec,
       map: tClusterMap,
     }),

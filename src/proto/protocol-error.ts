@@ -22,6 +22,14 @@ export const protocolCodes = {
   sessionLost: { retryable: false, finalErrno: 'EIO' },
   /** A newer fencing token exists for this session. */
   fenced: { retryable: false, finalErrno: 'EIO' },
+  /** The session to be resumed is another mount's: its token was never given to the caller. */
+  notYours: { retryable: false, finalErrno: 'EIO' },
+  /** A mutation that its session has said to be finished with. */
+  replayed: { retryable: false, finalErrno: 'EIO' },
+  /** Leases that were given back already, or ended otherwise. */
+  leaseGone: { retryable: false, finalErrno: 'EIO' },
+  /** Leases that are another's, or that nobody was ever given. */
+  notHolder: { retryable: false, finalErrno: 'EIO' },
   /** The caller acted on an old cluster map. */
   staleMap: { retryable: true, finalErrno: 'EIO' },
   /** The chunk is not on this server. */

@@ -90,6 +90,8 @@ export class Peer<Remote extends MethodTable, Local extends MethodTable> impleme
    * which the peer is made, or look at `closed` first.
    */
   onClose: ((reason: string) => void) | undefined;
+  /** Told of every call of the other side that fails, with what it fails with. */
+  onRefused: ((method: string, error: unknown) => void) | undefined;
   readonly #transport: Transport;
   readonly #remote: Remote;
   readonly #local: Local;
@@ -382,6 +384,7 @@ export class Peer<Remote extends MethodTable, Local extends MethodTable> impleme
 
   #refuse(call: ServedCall, method: string, error: unknown): void {
     this.#finish(call);
+    this.onRefused?.(method, error);
     const failure = failureOf(error, method, this.#who());
     if (failure !== undefined && !call.aborted) this.#transport.send(encodeError(call.id, failure));
   }

@@ -136,8 +136,10 @@ export class LockOperations {
   }
 
   async #unlock(locks: OwnerLocks, change: RangeChange, request: Request | undefined): Promise<void> {
-    // Nothing may come between this and the sending, so that requests keep their order when all is written.
-    const unwritten = this.#mount.files.get(locks.ino)?.pending.isClean === false;
+    // Nothing may come between this and the sending, so that requests keep their order when all is written. Who
+    // asks for the lease of a file that is this mount's alone waits until it is written in any case.
+    const { files, fs } = this.#mount;
+    const unwritten = files.get(locks.ino)?.pending.isClean === false && !fs.leases.isExclusive(locks.ino);
     if (unwritten) await this.#writeBack(locks.ino, request);
     await this.#bounded(request, this.#mount.fs.timeoutMs, (done) => {
       this.#inTurn(locks, () => this.#clear(locks, change)).then(() => done(), done);

@@ -101,7 +101,7 @@ class ScriptedServer {
           session,
           token: asFencingToken(this.#token),
           ttlMs: 30_000,
-          journalled: 0,
+          left: { journalled: 0, lapsed: false },
           leaseTtlMs: 10_000,
           now: this.clock.now(),
           map,

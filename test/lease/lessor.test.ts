@@ -187,3 +187,26 @@ t.test('the exploration finds a client that keeps what it gave up, and a server 
   t.throws(() => run(scripts, { skipsRecall: true }), /answers with the truth/);
   t.end();
 });
+
+t.test('what nobody has a lease for is forgotten as others come', (t) => {
+  const lessor = new Lessor(options);
+  for (let each = 1; each <= 20_000; each++) {
+    const lease = lessor.grant(a, asIno(each), 'shared', each);
+    lessor.acknowledge(a, asIno(each), lease?.epoch ?? 0, 'none');
+  }
+  t.ok(lessor.inodeCount < 3000, `${lessor.inodeCount} inodes are known`);
+  lessor.checkInvariants();
+  t.end();
+});
+
+t.test('why a lease is not held: it ended, or was never this session’s', (t) => {
+  const lessor = new Lessor(options, 100);
+  lessor.grant(a, ino, 'shared', 0);
+  lessor.grant(b, ino, 'shared', 0);
+  lessor.acknowledge(a, ino, 100, 'none');
+  t.equal(lessor.whyNotHeld(ino, 100), 'ended');
+  t.equal(lessor.whyNotHeld(ino, 5), 'ended', 'from before this server');
+  t.equal(lessor.whyNotHeld(ino, 101), 'foreign', 'it is b’s');
+  t.equal(lessor.whyNotHeld(ino, 102), 'foreign', 'nobody was given it');
+  t.end();
+});

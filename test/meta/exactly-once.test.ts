@@ -77,7 +77,7 @@ t.test('what is finished with is forgotten, and cannot be sent again', async (t)
     await mount.call('create', createArgs(`f${sequence}`), { sequence, finishedBelow: sequence });
   const kept = rig.store.keptReplies(mount.ticket.session);
   t.ok(kept.count < 130, `${kept.count} replies are kept`);
-  await t.rejects(mount.call('create', createArgs('f1'), { sequence: 1 }), { code: 'badMessage' });
+  await t.rejects(mount.call('create', createArgs('f1'), { sequence: 1 }), { code: 'replayed' });
   await mount.call('heartbeat', { finishedBelow: 500 });
   t.equal(rig.store.keptReplies(mount.ticket.session).count, 0);
 });

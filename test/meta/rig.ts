@@ -96,9 +96,19 @@ export class Rig {
     return client;
   }
 
-  async mount(mountpoint = '/m'): Promise<Client> {
+  async mount(
+    mountpoint = '/m',
+    more: Pick<ArgsOf<MetaMethods['openSession']>, 'leases' | 'resume'> = {},
+  ): Promise<Client> {
     const client = this.connect();
-    client.session = await client.call('openSession', { host: 'h', pid: 7, mountpoint });
+    client.session = await client.call('openSession', { host: 'h', pid: 7, mountpoint, ...more });
+    return client;
+  }
+
+  /** A new connection for the session of a mount that takes leases. */
+  async resume(mount: Client): Promise<Client> {
+    const client = await this.mount('/m', { leases: true, resume: mount.ticket });
+    client.nextSequence = mount.nextSequence;
     return client;
   }
 

@@ -178,6 +178,16 @@ inWorld('bytes that come behind a later change do not take mtime back', (t, worl
   t.same(late?.mtime, world.context.now);
 });
 
+inWorld('a write after mtime was set to the future keeps its own time', (t, world) => {
+  const file = world.file(root, 'f');
+  const chunk = world.newChunk();
+  const { sec } = world.context.now;
+  const at = (seconds: number) => ({ sec: sec + seconds, nsec: 0 });
+  world.do('setattr', { ino: file, set: { mtime: at(1000), ctime: at(-10) } });
+  const files = [fileOf(file, [extent(0, 10, chunk, 0)], { mtime: at(-5) })];
+  t.match(commit(world, [[chunk, 20]], files).attrs, [{ mtime: at(-5), ctime: at(-5) }]);
+});
+
 inWorld('minSize grows a file, times are the writer’s, ctime does not go back', (t, world) => {
   const file = world.file(root, 'f');
   const before = world.attr(file);

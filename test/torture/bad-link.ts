@@ -42,10 +42,16 @@ export class BadLink {
       [outbound, inbound],
     ] as const) {
       from.setNoDelay(true);
-      from.on('error', () => this.#end(pair));
-      from.on('close', () => this.#end(pair));
+      from.on('error', () => this.#endLater(pair));
+      from.on('close', () => this.#endLater(pair));
       this.#pass(from, to);
     }
+  }
+
+  /** That one side is gone comes through like everything else. */
+  #endLater(pair: readonly [Socket, Socket]): void {
+    if (this.#thawed === undefined) this.#end(pair);
+    else void this.#thawed.then(() => this.#end(pair));
   }
 
   #end(pair: readonly [Socket, Socket]): void {

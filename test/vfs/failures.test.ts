@@ -125,7 +125,7 @@ t.test('without a metadata server calls end with an errno, and work again when i
   await sleep(10);
   const startedMs = performance.now();
   await t.rejects(Promise.resolve(mount.vfs.lookup(root, ROOT_INO, bytesOf('f'))), { code: 'EIO' });
-  await t.rejects(Promise.resolve(mount.vfs.flush(root, ino, fh)), { name: 'FsError' });
+  await t.rejects(Promise.resolve(mount.vfs.fsync(root, ino, fh, false)), { name: 'FsError' });
   t.ok(performance.now() - startedMs < 3_000);
   mount.network.allow(cluster.metaUrl);
   while (!mount.fs.isUp) await sleep(20);
@@ -141,6 +141,7 @@ t.test('an interrupted call answers EINTR at once while its server is away', asy
   const cluster = await LocalCluster.start(t);
   const mount = await cluster.mount({ timeoutMs: 60_000, dirtyBytes: 4 * 1024 * 1024 });
   await writeFile(mount.vfs, 'stored', new Prng(3).bytes(100_000));
+  await mount.fs.writer.flushAll();
   const { ino, fh } = await open(mount, 'f');
   for (const server of cluster.chunkServers) mount.network.freeze(server.url);
   const full = Buffer.alloc(1 << 20);
@@ -151,7 +152,7 @@ t.test('an interrupted call answers EINTR at once while its server is away', asy
   const calls = [
     mount.vfs.lookup(request, ROOT_INO, bytesOf('stored')),
     mount.vfs.mkdir(request, ROOT_INO, bytesOf('d'), 0o755),
-    mount.vfs.flush(request, ino, fh),
+    mount.vfs.fsync(request, ino, fh, false),
     mount.vfs.write(request, ino, fh, 4 << 20, full, false),
   ].map((call) => Promise.resolve(call));
   const settled = Promise.allSettled(calls);
@@ -211,6 +212,7 @@ t.test('a lost session fails what was uncommitted, once to each handle, and the 
   await mount.vfs.flush(root, dirty.ino, dirty.fh);
   await t.rejects(Promise.resolve(mount.vfs.fsync(root, dirty.ino, second.fh, false)), { code: 'EIO' });
   await mount.vfs.fsync(root, dirty.ino, second.fh, false);
+  await mount.fs.writer.flushAll();
   t.equal(mount.fs.writer.dirtyBytes, 0);
   await mount.vfs.write(root, dirty.ino, dirty.fh, 0, bytesOf('stored'), false);
   await mount.vfs.flush(root, dirty.ino, dirty.fh);
@@ -248,7 +250,7 @@ t.test('data that cannot be stored is reported, kept, and stored when that is po
   const { ino, fh } = await open(mount, 'f');
   for (const server of cluster.chunkServers) mount.network.refuse(server.url);
   await mount.vfs.write(root, ino, fh, 0, bytesOf('kept'), false);
-  await t.rejects(Promise.resolve(mount.vfs.flush(root, ino, fh)), { name: 'FsError' });
+  await t.rejects(Promise.resolve(mount.vfs.fsync(root, ino, fh, false)), { name: 'FsError' });
   await sleep(500);
   await t.rejects(Promise.resolve(mount.vfs.fsync(root, ino, fh, false)), { code: 'EIO' });
   t.equal((await readAll(mount.vfs, ino, fh)).toString(), 'kept', 'it is still readable here');

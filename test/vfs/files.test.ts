@@ -288,3 +288,23 @@ t.test('bytes stored while a size or a time is being set are committed as it lea
     if (change !== undefined && 'mtime' in change) t.same(attr.mtime, mtime, name);
   }
 });
+
+t.test(
+  'a write has its place though what was appended before it, and not committed, was truncated away',
+  async (t) => {
+    const cluster = await shared;
+    const a = await cluster.mount();
+    const b = await cluster.mount();
+    const { entry, open } = await a.vfs.create(root, ROOT_INO, bytesOf('cut-append'), 0o600, 0o2101);
+    const { ino } = entry.attr;
+    await a.vfs.write(root, ino, open.fh, 0, bytesOf('appended'), false);
+    const emptied = await a.vfs.open(root, ino, 0o1001);
+    await a.vfs.setattr(root, ino, emptied.fh, { size: 100 });
+    await a.vfs.write(root, ino, emptied.fh, 0, bytesOf('written'), false);
+    a.vfs.checkInvariants();
+    await a.vfs.fsync(root, ino, emptied.fh, false);
+    const expected = Buffer.alloc(100);
+    expected.set(bytesOf('written'));
+    for (const mount of [a, b]) t.same(await readFile(mount.vfs, 'cut-append'), expected);
+  },
+);
