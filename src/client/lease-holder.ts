@@ -118,7 +118,9 @@ export class LeaseHolder {
     const connection = this.#returns.connection();
     if (connection <= 1) return;
     const exclusive = dropped.filter(({ isExclusive }) => isExclusive);
-    this.#resettled = this.#writeBack(inodesOf(exclusive))
+    // What the connection before has left behind may still be on its way out.
+    this.#resettled = this.#resettled
+      .then(() => this.#writeBack(inodesOf(exclusive)))
       .then(() => this.#own.settleAll())
       .then(() => this.#giveUp(dropped, connection, { leases: [], all: true }, { isForgotten: true }));
   }
