@@ -216,7 +216,9 @@ export class SimCluster {
         await this.mount(name);
         return;
       } catch (error) {
-        if (!(error instanceof FsError)) throw error;
+        // The attempt before may still have the database open, which a process that had ended would not.
+        const isOpen = error instanceof Error && error.message.includes('has this database open');
+        if (!(error instanceof FsError) && !isOpen) throw error;
         this.trace.note(name, `cannot be mounted: ${String(error)}`);
       }
       await this.scheduler.sleep(500, this.world);

@@ -29,8 +29,6 @@ interface Written {
   acknowledged: number | undefined;
   /** When a close behind it had returned: whoever asks later sees it, and a killed daemon does not lose it. */
   closedAt: number | undefined;
-  /** When its daemon was killed: until the next one has brought it to the file, others need not see it. */
-  killedAt: number | undefined;
   /** Its mount lost its leases before the bytes were in the file: others need not see it. */
   isInDoubt: boolean;
   /** Cut off again, or given up: it need not show any more. */
@@ -183,7 +181,6 @@ export class Observer {
       fh,
       acknowledged: undefined,
       closedAt: undefined,
-      killedAt: undefined,
       isInDoubt: false,
       // What is written beside an open that cuts the file is perhaps cut too.
       isVoid: this.#cutting.has(`${mount} ${ino}`),
@@ -314,11 +311,8 @@ export class Observer {
     for (const [other, inodes] of this.#written) {
       if (other === mount) continue;
       for (const writes of inodes.get(ino)?.values() ?? [])
-        for (const { value, killedAt } of writes.filter((written) =>
-          this.#isMissing(other, ino, written, from.tick),
-        ))
-          if (killedAt === undefined)
-            this.violated(`${who} does not see ${value} in inode ${ino}, which ${other} had closed`);
+        for (const { value } of writes.filter((written) => this.#isMissing(other, ino, written, from.tick)))
+          this.violated(`${who} does not see ${value} in inode ${ino}, which ${other} had closed`);
     }
   }
 
@@ -327,12 +321,6 @@ export class Observer {
     const { closedAt, isVoid, isInDoubt } = written;
     if (closedAt === undefined || closedAt >= before || isVoid || isInDoubt) return false;
     return !this.#andSince(mount, ino, written).some(({ value }) => this.history.committedAt.has(value));
-  }
-
-  /** Somebody has changed the file before the next daemon brought it what the killed one had closed. */
-  #isChanged(ino: Ino, { killedAt }: Written): boolean {
-    const last = this.history.inodes.get(ino)?.at(-1)?.index ?? 0;
-    return killedAt !== undefined && last > killedAt;
   }
 
   /** The server has ended the leases of a mount. */
@@ -348,10 +336,7 @@ export class Observer {
         const left = writes.filter(
           ({ value, closedAt }) => closedAt !== undefined || this.history.committedAt.has(value),
         );
-        for (const written of left) {
-          written.generation = -1;
-          written.killedAt ??= this.index;
-        }
+        for (const written of left) written.generation = -1;
         slots.set(slot, left);
       }
   }
@@ -407,7 +392,7 @@ export class Observer {
       for (const [ino, slots] of inodes)
         if (this.history.inodes.get(ino)?.at(-1)?.row !== undefined)
           for (const written of [...slots.values()].flat())
-            if (this.#isMissing(mount, ino, written, this.#tick + 1) && !this.#isChanged(ino, written))
+            if (this.#isMissing(mount, ino, written, this.#tick + 1))
               this.violated(`${mount} has closed ${written.value} of inode ${ino}; it is not in the file`);
   }
 }

@@ -134,19 +134,9 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
     seeds: FIRST_SEEDS,
     plant: { everywhere: () => replaced(LocalOperations.prototype, 'mustWait', { value: () => false }) },
   },
-  'a mount changes by itself what a request of its own is about to change': {
-    seeds: FIRST_SEEDS,
-    plant: {
-      everywhere: () => replaced(LocalOperations.prototype, 'sending', { value: () => undefined }),
-    },
-  },
   'what is known alone is kept when the server has changed it': {
     seeds: FIRST_SEEDS,
     plant: { everywhere: () => replaced(LeasedRows.prototype, 'drop', { value: () => {} }) },
-  },
-  'what is known alone is kept over another connection': {
-    seeds: FIRST_SEEDS,
-    plant: { everywhere: () => replaced(LocalOperations.prototype, 'clear', { value: () => {} }) },
   },
   'the journal does not outlive the daemon': {
     seeds: FIRST_SEEDS,
