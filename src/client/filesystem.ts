@@ -39,6 +39,8 @@ export interface FilesystemOptions {
   /** How long a call waits for servers before the program gets an errno. */
   readonly timeoutMs: number;
   readonly readOnly: boolean;
+  /** Changes nothing by itself: everything goes to the metadata server at once. */
+  readonly asksAlways?: boolean;
   /** Bytes that may be uncommitted; default limits.dirtyBytes, at least one chunk. */
   readonly dirtyBytes?: number;
   /** Memory for chunk blocks; default limits.blockCacheBytes. */

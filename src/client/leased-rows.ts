@@ -209,8 +209,11 @@ export class LeasedRows {
       case 'open':
         this.#must(change.ino).isOpen = true;
         return;
-      case 'chunk':
       case 'reapable':
+        // The server takes it apart by itself.
+        this.drop(change.ino);
+        return;
+      case 'chunk':
         return;
       default:
         unreachable(change);

@@ -105,7 +105,9 @@ export class LocalOperations {
     return subjectsOf(args).every((ino) => this.rows.has(ino));
   }
 
-  #run(method: NamespaceMethod, args: Subjects): unknown {
+  #run(method: NamespaceMethod, given: Subjects): unknown {
+    // A driver's memory is another request's once this one is answered.
+    const args = isJournalled(method) ? withOwnBytes(given) : given;
     const session = this.#options.session();
     if (session === undefined) throw NOT_COVERED;
     const now = this.#options.now();
@@ -180,17 +182,18 @@ export class LocalOperations {
           else cache.attr(attr);
         } else if (change.put === 'dentry')
           cache.ownEntry(change.row.parent, change.row.name, change.row.ino);
+        else if (change.put === 'reapable') this.#gone(change.ino);
       } else if ('delete' in change) {
-        if (change.delete === 'inode') {
-          this.#gone(cache.gone(change.ino));
-          this.#options.onGone(change.ino);
-        } else if (change.delete === 'dentry') cache.ownEntry(change.parent, change.name, null);
+        if (change.delete === 'inode') this.#gone(change.ino);
+        else if (change.delete === 'dentry') cache.ownEntry(change.parent, change.name, null);
       }
     }
   }
 
-  #gone(lease: HeldLease | undefined): void {
+  #gone(ino: Ino): void {
+    const lease = this.#options.cache.gone(ino);
     if (lease !== undefined) this.#returns.push({ lease, behind: this.#options.journal.last });
+    this.#options.onGone(ino);
   }
 
   /** The server has carried out entries up to this one. Answers the leases that are not needed any more. */
@@ -243,9 +246,14 @@ export class LocalOperations {
     }
   }
 
-  /** The version of a file that is this mount's alone; undefined: it is not. */
+  /**
+   * The version of a file that is this mount's alone, and of which a write changes no more than bytes, size and
+   * times; undefined: it is not such a file.
+   */
   versionOf(ino: Ino): number | undefined {
     if (!this.rows.has(ino) || !this.#options.isTrusted()) return undefined;
+    // File capabilities and ACLs go, or change, with the commit.
+    if ((this.rows.answer({ read: 'xattrs', ino }) as unknown[]).length > 0) return undefined;
     return (this.rows.answer({ read: 'inode', ino }) as InodeRow | undefined)?.version;
   }
 
@@ -289,4 +297,12 @@ export interface Subjects {
 function subjectsOf({ ino, parent, newParent, newIno, inos = [], files = [] }: Subjects): Ino[] {
   const single = [ino, parent, newParent, newIno].filter((each) => each !== undefined);
   return [...single, ...inos, ...files.map((file) => file.ino)];
+}
+
+/** The same arguments, names and values copied. */
+function withOwnBytes(args: Subjects): Subjects {
+  const own: Record<string, unknown> = { ...args };
+  for (const [field, value] of Object.entries(own))
+    if (value instanceof Uint8Array) own[field] = Buffer.from(value);
+  return own;
 }

@@ -107,7 +107,7 @@ async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<voi
       const file = new PendingFile(ino);
       for (const { offset, bytes } of pieces)
         await writer.write(file, bytes, () => offset, { append: false, clearPrivileges });
-      file.mtime = mtime;
+      file.timeSet(mtime);
       await writer.flush(file, { durable: true });
     }
     kept.forget(write);

@@ -58,6 +58,8 @@ export async function serveMount(plan: MountPlan): Promise<void> {
       cacheDir: cache.path,
       timeoutMs: settings.timeoutMs ?? limits.callTimeoutMs,
       readOnly: settings.readOnly,
+      // native-notes/fuse-native.md: that daemon may die.
+      asksAlways: settings.driver === 'fuse-native',
       ...(settings.dirtyBytes === undefined ? {} : { dirtyBytes: settings.dirtyBytes }),
     });
     const vfs = new Vfs(filesystem, vfsOptions(settings));

@@ -105,6 +105,8 @@ function apply(parts: MetaParts, session: Session, entry: Entry, granted: Progre
   const { store, leases } = parts;
   for (const [ino, version, ctime] of entry.saw) {
     const row = store.answer({ read: 'inode', ino }) as InodeRow | undefined;
+    // A commit passes over what is gone, and must not be lost to the other files that it carries.
+    if (row === undefined && entry.method === 'commit') continue;
     if (row?.version !== version)
       throw new Refusal(`inode ${ino} has version ${row?.version ?? 'none'} instead of ${version}`);
     if (compareTimespec(row.ctime, ctime) !== 0)

@@ -1,11 +1,14 @@
 /**
  * The table of POSIX checks on a mount of a real cluster, run by a given user.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { checks } from '../posix/checks.js';
+import type { Result } from '../posix/runner.js';
 import { type ExpectedFailure, judge, runChecks } from '../posix/table.js';
 import { Cluster, type MountSpec } from './cluster.js';
+import type { ClusterProcess } from './cluster-process.js';
 import { sh, type User } from './on-mount.js';
 
 const RUNNER = fileURLToPath(new URL('../posix/runner.js', import.meta.url));
@@ -31,16 +34,32 @@ export interface Setting {
   /** Checks that cannot even be begun here (they would leave programs running), with the reason. */
   readonly leftOut?: Readonly<Record<string, string>>;
   readonly withLarge: boolean;
+  /** How often the mount's daemon may die of foreign code, with the reason: it is mounted anew then. */
+  readonly mayDie?: { readonly times: number; readonly reason: string };
   /** Only these areas; all of them unless given. */
   readonly areas?: readonly string[];
+}
+
+/** It may take a moment until its end is known. */
+async function hasEnded(process: ClusterProcess): Promise<boolean> {
+  await sleep(500);
+  return !process.isRunning;
 }
 
 /** Run before the checks' own program: it is an ordinary user's from then on. */
 const becoming = ({ uid, gid }: User): string =>
   `data:text/javascript,process.setgroups([]);process.setgid(${gid});process.setuid(${uid})`;
 
+interface TableMount {
+  readonly directory: string;
+  readonly process: ClusterProcess;
+  /** Removes what a check has left that was not ended. */
+  readonly clear: () => Promise<unknown>;
+}
+
 /** The checks in `directory`, as the setting's user. */
-async function table(t: Test, directory: string, setting: Setting): Promise<void> {
+async function table(t: Test, at: TableMount, setting: Setting): Promise<void> {
+  const { directory } = at;
   const { user, expected = {}, leftOut = {} } = setting;
   for (const name of [...Object.keys(expected), ...Object.keys(leftOut), ...LARGE])
     if (!checks.has(name)) t.fail(`the table has no check "${name}"`);
@@ -55,21 +74,34 @@ async function table(t: Test, directory: string, setting: Setting): Promise<void
   const mustRun = process.geteuid?.() === 0 && user === undefined && process.env.CI !== undefined;
   const preload = user === undefined ? [] : ['--import', becoming(user)];
   let waiting = wanted;
+  let deaths = 0;
   while (waiting.length > 0) {
     // A check that takes its process along is one that failed: the others are still to be run.
     const argv = [...preload, RUNNER, directory, ...waiting];
-    const done = await runChecks({ argv, silenceMs: SILENCE_MS }, (name, result) => {
+    const results: [name: string, result: Result][] = [];
+    await runChecks({ argv, silenceMs: SILENCE_MS }, (name, result) => results.push([name, result]));
+    const isBad = ([name, result]: [string, Result]): boolean => !judge(result, expected[name], mustRun).ok;
+    const firstBad = results.findIndex(isBad);
+    if (firstBad >= 0 && setting.mayDie !== undefined && (await hasEnded(at.process))) {
+      deaths++;
+      const { times, reason } = setting.mayDie;
+      t.ok(deaths <= times, `the daemon died for the ${deaths}. time of at most ${times} (${reason})`);
+      if (deaths > times) return;
+      results.length = firstBad;
+      await at.process.start();
+      await at.clear();
+    } else if (results.length === 0) {
+      t.fail(`the runner did not begin with "${waiting[0]}"`);
+      return;
+    }
+    for (const [name, result] of results) {
       const verdict = judge(result, expected[name], mustRun);
       const text = `${name}${verdict.text}`;
       if (verdict.ok && result.outcome === 'skipped') t.pass(text, { skip: result.message });
       else if (verdict.ok) t.pass(text);
       else t.fail(text, { failure: result.message });
-    });
-    if (done === 0) {
-      t.fail(`the runner did not begin with "${waiting[0]}"`);
-      return;
     }
-    waiting = waiting.slice(done);
+    waiting = waiting.slice(results.length);
   }
 }
 
@@ -85,7 +117,8 @@ export async function mountedTables(t: Test, settings: readonly Setting[]): Prom
       const { uid, gid } = setting.user ?? { uid: process.geteuid?.(), gid: process.getegid?.() };
       await sh(`mkdir ${name} && chown ${uid}:${gid} ${name}`, { cwd: first.path });
       const mount = await cluster.mount(setting.mount);
-      await table(t, `${mount.path}/${name}`, setting);
+      const clear = (): Promise<unknown> => sh(`find ${name} -mindepth 1 -delete`, { cwd: first.path });
+      await table(t, { directory: `${mount.path}/${name}`, process: mount.process, clear }, setting);
       t.equal(await sh(`ls -A ${name}`, { cwd: first.path }), '', 'the checks left nothing behind');
       await mount.process.stop();
     });

@@ -27,7 +27,7 @@ import { lockSuite } from './meta-locks.js';
 
 export const filesystem: FilesystemRow = {
   clusterId: asClusterId('11111111-2222-4333-8444-555555555555'),
-  formatVersion: 3,
+  formatVersion: 4,
   replicas: 2,
   groups: 16,
   createdAt: { sec: 1_700_000_000, nsec: 999_999_999 },
@@ -98,6 +98,25 @@ function write(store: MetaStore, ino: Ino, chunk: ChunkId, length: number): void
 }
 
 export function suite(t: Test, factory: StoreFactory): void {
+  t.test('what is known of a session’s journal and inode numbers goes with the session', async (t) => {
+    const store = factory(t);
+    const row = session(asSessionId(5));
+    store.transaction(false, () => {
+      store.putSession(row);
+      store.setJournalled(row.id, 7);
+      store.putInodeRange({ first: asIno(100), last: asIno(199), session: row.id });
+    });
+    t.equal(store.journalled(row.id), 7);
+    t.equal(store.journalled(asSessionId(6)), 0);
+    t.strictSame(
+      [99, 100, 199, 200].map((ino) => store.inodeOwner(asIno(ino))),
+      [undefined, 5, 5, undefined],
+    );
+    store.transaction(false, () => store.deleteSession(row.id));
+    t.equal(store.journalled(row.id), 0);
+    t.equal(store.inodeOwner(asIno(150)), undefined);
+  });
+
   t.test('a fresh store has a root and nothing else', async (t) => {
     const store = factory(t);
     t.strictSame(store.filesystem, filesystem);
