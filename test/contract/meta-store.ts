@@ -106,15 +106,13 @@ export function suite(t: Test, factory: StoreFactory): void {
       store.setJournalled(row.id, 7);
       store.putInodeRange({ first: asIno(100), last: asIno(199), session: row.id });
     });
-    t.equal(store.journalled(row.id), 7);
-    t.equal(store.journalled(asSessionId(6)), 0);
+    t.strictSame([store.journalled(row.id), store.journalled(asSessionId(6))], [7, 0]);
     t.strictSame(
       [99, 100, 199, 200].map((ino) => store.inodeOwner(asIno(ino))),
       [undefined, 5, 5, undefined],
     );
     store.transaction(false, () => store.deleteSession(row.id));
-    t.equal(store.journalled(row.id), 0);
-    t.equal(store.inodeOwner(asIno(150)), undefined);
+    t.strictSame([store.journalled(row.id), store.inodeOwner(asIno(150))], [0, undefined]);
   });
 
   t.test('a fresh store has a root and nothing else', async (t) => {
