@@ -123,22 +123,29 @@ export class Journal {
 
   /** Begins anew for a session: what is left of an earlier one is to be done under this one. */
   begin(session: SessionId): void {
+    const entries = this.#entries.map((entry, index) => ({ ...entry, number: index + 1 }));
+    // In one step: a daemon that is killed meanwhile leaves the one or the other.
     this.#db.transaction(() => {
       this.#db.run('DELETE FROM entries');
       this.#db.run('INSERT OR REPLACE INTO owner(id, session) VALUES (1, ?)', session);
+      for (const { number, entry } of entries) this.#insert(number, entry);
     });
-    this.#next = 1;
+    this.#next = entries.length + 1;
     this.#durableUpTo = 0;
-    const entries = this.#entries;
-    this.#entries = [];
+    this.#entries = entries;
     this.#touched.clear();
-    for (const { entry, inodes } of entries) this.append(entry, inodes);
+    for (const { number, inodes } of entries) for (const ino of inodes) this.#touched.set(ino, number);
+    if (entries.length > 0) void this.#run();
+  }
+
+  #insert(number: number, entry: JournalEntry): void {
+    this.#db.run('INSERT INTO entries(number, entry) VALUES (?, ?)', number, packr.pack(entry));
   }
 
   /** **Errors:** ENOSPC, EIO of this machine's disk; it is not done then. */
   append(entry: JournalEntry, inodes: readonly Ino[]): void {
     const number = this.#next;
-    this.#db.run('INSERT INTO entries(number, entry) VALUES (?, ?)', number, packr.pack(entry));
+    this.#insert(number, entry);
     this.#next++;
     this.#entries.push({ number, entry, inodes });
     for (const ino of inodes) this.#touched.set(ino, number);
@@ -220,17 +227,18 @@ export class Journal {
 
   #answered(batch: readonly Numbered[], reply: JournalReply): void {
     const last = batch.at(-1)?.number ?? 0;
-    this.#db.run('DELETE FROM entries WHERE number <= ?', last);
-    this.#entries.splice(0, batch.length);
-    for (const { inodes } of batch)
-      for (const ino of inodes) if ((this.#touched.get(ino) ?? 0) <= last) this.#touched.delete(ino);
-    this.#options.onAnswered(reply, last);
     const reasons = new Map(reply.refused.map(({ number, reason }) => [number, reason]));
     const refused = batch.flatMap((each) => {
       const reason = reasons.get(each.number);
       return reason === undefined ? [] : [{ ...each, reason }];
     });
+    // They are put elsewhere before they go from here.
     if (refused.length > 0) this.#options.onRefused(refused);
+    this.#db.run('DELETE FROM entries WHERE number <= ?', last);
+    this.#entries.splice(0, batch.length);
+    for (const { inodes } of batch)
+      for (const ino of inodes) if ((this.#touched.get(ino) ?? 0) <= last) this.#touched.delete(ino);
+    this.#options.onAnswered(reply, last);
     const waiters = this.#waiters;
     this.#waiters = waiters.filter(({ upTo }) => upTo > last);
     for (const { upTo, done } of waiters) if (upTo <= last) done();
