@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Clock } from '../base/clock.js';
+import type { Clock, Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -134,8 +134,8 @@ async function whyNot(
   }
 }
 
-/** Sequence numbers that no earlier mutation of a session has reached. */
-const FIRST_SEQUENCE = 2 ** 40;
+/** Sequence numbers that neither the session's mutations have reached nor an earlier attempt: a thousand to a ms. */
+const firstSequenceAt = ({ sec, nsec }: Timespec): number => (sec * 1000 + Math.floor(nsec / 1e6)) * 1000;
 
 /** Of an earlier daemon whose session is open once more: everything, under that session. **Errors:** ProtocolError. */
 export async function recoverSession(
@@ -158,7 +158,7 @@ export async function recoverSession(
       journalled: left.journalled,
       send: (args) => peer.call('journal', args, { timeoutMs }),
     });
-    let sequence = FIRST_SEQUENCE;
+    let sequence = firstSequenceAt(clock.now());
     const mutation = () => ({ timeoutMs, sequence: sequence++, finishedBelow: 0 });
     const writer = new ChunkWriter({
       clock,
