@@ -109,11 +109,6 @@ export class KeptWrites {
     if (this.#kept.has(ino)) this.#drop(ino);
   }
 
-  /** The inodes of which something is kept. */
-  inodes(): Ino[] {
-    return [...this.#kept.keys()];
-  }
-
   /** A chunk is committed: what is not pending any more is kept no longer. */
   committed(chunk: PendingChunk): void {
     const clean = [...chunk.files.keys()].filter(

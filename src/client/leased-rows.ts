@@ -11,7 +11,7 @@ import { assert, unreachable } from '../base/assert.js';
 import { hashName } from '../names/dentry.js';
 import type { Answer } from '../names/operation.js';
 import type { DentryRow, ExtentRow, InodeRow, RowChange, RowRead, XattrRow } from '../names/rows.js';
-import { type Attr, isDir, S_IFMT } from '../proto/attr.js';
+import { isDir, S_IFMT } from '../proto/attr.js';
 import type { Ino } from '../proto/ids.js';
 
 /** Thrown by `answer`; a single object, because it is thrown often. */
@@ -32,10 +32,10 @@ export interface LeasedRowsOptions {
 interface Known {
   /** Undefined: there is no such inode (any more). */
   row: InodeRow | undefined;
-  /** This session has it open, as the server will know it; undefined: unknown. */
-  isOpen: boolean | undefined;
-  /** By offset; undefined: unknown. */
-  extents: ExtentRow[] | undefined;
+  /** This session has it open, as the server will know it. */
+  isOpen: boolean;
+  /** By offset. */
+  extents: ExtentRow[];
   /** By name (latin1). */
   readonly xattrs: Map<string, XattrRow>;
   /** Of a directory that is listed: its entries by hash, as long as nothing has changed. */
@@ -69,18 +69,6 @@ export class LeasedRows {
     this.#known.set(row.ino, { row, isOpen, extents: [], xattrs: new Map(), listing: undefined });
   }
 
-  /** A directory without extended attributes that was there before. */
-  adoptDirectory(attr: Attr, parent: Ino): void {
-    const row: InodeRow = { ...attr, parent, target: null };
-    this.#known.set(attr.ino, {
-      row,
-      isOpen: undefined,
-      extents: undefined,
-      xattrs: new Map(),
-      listing: undefined,
-    });
-  }
-
   /** It may be other than it is here, or is not this mount's alone any more. */
   drop(ino: Ino): void {
     this.#known.delete(ino);
@@ -105,7 +93,7 @@ export class LeasedRows {
       case 'dentries':
         return this.#dentries(read.parent, read.fromHash, read.limit);
       case 'extents': {
-        const extents = this.#of(read.ino).extents ?? notCovered();
+        const extents = this.#of(read.ino).extents;
         return extents
           .filter((row) => row.offset < read.to && row.offset + row.length > read.from)
           .slice(0, read.limit);
@@ -118,7 +106,7 @@ export class LeasedRows {
       case 'xattrs':
         return [...this.#of(read.ino).xattrs.values()].sort((a, b) => Buffer.compare(a.name, b.name));
       case 'isOpen':
-        return this.#of(read.ino).isOpen ?? notCovered();
+        return this.#of(read.ino).isOpen;
       case 'isOpenByOthers':
         this.#of(read.ino);
         return false;
@@ -197,7 +185,7 @@ export class LeasedRows {
         this.#must(change.row.parent).listing = undefined;
         return;
       case 'extent': {
-        const extents = this.#must(change.row.ino).extents ?? notCovered();
+        const extents = this.#must(change.row.ino).extents;
         const at = extents.findIndex((other) => other.offset >= change.row.offset);
         if (at < 0) extents.push(change.row);
         else extents.splice(at, extents[at]?.offset === change.row.offset ? 1 : 0, change.row);
@@ -230,7 +218,7 @@ export class LeasedRows {
         return;
       case 'extent': {
         const known = this.#must(change.ino);
-        known.extents = known.extents?.filter((row) => row.offset !== change.offset);
+        known.extents = known.extents.filter((row) => row.offset !== change.offset);
         return;
       }
       case 'xattr':
@@ -247,7 +235,7 @@ export class LeasedRows {
   checkInvariants(): void {
     for (const [ino, { row, extents }] of this.#known) {
       assert(row === undefined || row.ino === ino, 'a row is where it is looked for');
-      if (row === undefined || extents === undefined) continue;
+      if (row === undefined) continue;
       const allocated = extents.reduce((sum, extent) => sum + extent.length, 0);
       assert(isDir(row.mode) || row.allocated === allocated, 'extents add up');
     }
