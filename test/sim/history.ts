@@ -72,6 +72,8 @@ export interface JournalledEntry {
   readonly number: number;
   readonly now: Timespec;
   readonly saw: readonly (readonly [Ino, number, Timespec])[];
+  /** What is gone is passed over instead of refused: a commit of many files. */
+  readonly passesOverGone: boolean;
 }
 
 interface Asked {
@@ -261,8 +263,8 @@ export class History {
     const { first, entries } = args as ArgsOf<MetaMethods['journal']>;
     const journal = this.#journals.get(session) ?? new Map<number, JournalledEntry>();
     this.#journals.set(session, journal);
-    for (const [at, { now, saw }] of entries.entries())
-      journal.set(first + at, { number: first + at, now, saw });
+    for (const [at, { method, now, saw }] of entries.entries())
+      journal.set(first + at, { number: first + at, now, saw, passesOverGone: method === 'commit' });
   }
 
   /** What has come of a session's journal, from this number on. */

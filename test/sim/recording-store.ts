@@ -107,10 +107,11 @@ export class RecordingStore implements MetaStore {
   apply(changes: readonly RowChange[]): void {
     const altered = this.altered(changes);
     const journal = this.#journal;
-    const entry = journal?.entries.find(({ saw }) =>
+    const entry = journal?.entries.find(({ saw, passesOverGone }) =>
       saw.every(([ino, version, ctime]) => {
         const row = this.#inode(ino);
-        return row?.version === version && compareTimespec(row.ctime, ctime) === 0;
+        if (row === undefined) return passesOverGone;
+        return row.version === version && compareTimespec(row.ctime, ctime) === 0;
       }),
     );
     if (journal !== undefined && entry !== undefined)
