@@ -20,6 +20,7 @@ import { Journal } from './journal.js';
 import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
 import { LeaseHolder } from './lease-holder.js';
+import { LeaseTaker } from './lease-taker.js';
 import type { InterruptSource } from './link-call.js';
 import { LocalOperations, type OwnObserver } from './local-operations.js';
 import { MetadataCalls } from './metadata-calls.js';
@@ -121,7 +122,17 @@ export function makeParts(
     },
     own,
   );
-  const calls = new MetadataCalls({ link, leases, own, journal, holder, clock, timeoutMs });
+  const taker = new LeaseTaker({
+    take: (inos) => link.call('takeLeases', { inos }),
+    prepare: () => numbers.prepare(),
+    cache: leases,
+    rows: own.rows,
+    journal,
+    clock,
+    isTrusted: () => own.isTrusted,
+    onTaken: ({ attr }) => own.taken(attr),
+  });
+  const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
   const writer = new ChunkWriter({

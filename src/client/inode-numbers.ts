@@ -12,7 +12,7 @@ export class InodeNumbers {
   #end = 0;
   /** The range after this one. */
   #following: { readonly first: number; readonly count: number } | undefined;
-  #isFetching = false;
+  #fetching: Promise<void> | undefined;
   /** Rises when the session changes: an answer for an earlier one is void. */
   #generation = 0;
 
@@ -26,32 +26,33 @@ export class InodeNumbers {
       const { first, count } = this.#following;
       [this.#next, this.#end, this.#following] = [first, first + count, undefined];
     }
-    this.prepare();
+    void this.prepare();
     return this.#next < this.#end ? asIno(this.#next++) : undefined;
   }
 
-  /** Some will be wanted soon. */
-  prepare(): void {
-    if (this.#isFetching || this.#following !== undefined || this.#end - this.#next > limits.inodesLow)
-      return;
-    this.#isFetching = true;
+  /** Some will be wanted soon. Ends when there are some, or none could be had; never fails. */
+  prepare(): Promise<void> {
+    const left = this.#end - this.#next;
+    if (this.#following === undefined && left <= limits.inodesLow) this.#fetching ??= this.#fetch();
+    return left > 0 || this.#following !== undefined
+      ? Promise.resolve()
+      : (this.#fetching ?? Promise.resolve());
+  }
+
+  async #fetch(): Promise<void> {
     const generation = this.#generation;
-    this.#reserve(limits.inodesReserved)
-      .then((range) => {
-        if (generation === this.#generation) this.#following = range;
-      })
-      // Who wants one asks again.
-      .catch(() => {})
-      .finally(() => {
-        if (generation === this.#generation) this.#isFetching = false;
-      });
+    // Who wants one asks again.
+    const range = await this.#reserve(limits.inodesReserved).catch(() => undefined);
+    if (generation !== this.#generation) return;
+    this.#following = range;
+    this.#fetching = undefined;
   }
 
   /** The session they belonged to is over. */
   clear(): void {
     this.#generation++;
     this.#following = undefined;
-    this.#isFetching = false;
+    this.#fetching = undefined;
     this.#next = this.#end;
   }
 }

@@ -17,6 +17,7 @@ import { assert } from '../base/assert.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
+import type { Taken } from '../proto/lease-methods.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { LeasedNames } from './leased-rows.js';
@@ -37,6 +38,8 @@ interface Leased {
   keepsPages: boolean;
   /** Nobody else has a lease on it. */
   isExclusive: boolean;
+  /** A directory that it was found in; it may have moved since. */
+  foundIn: Ino | undefined;
 }
 
 export interface HeldLease {
@@ -216,6 +219,7 @@ export class LeaseCache {
         isComplete: false,
         keepsPages: false,
         isExclusive: attr.exclusive === true,
+        foundIn: undefined,
       });
       this.#trim();
     } else if (held !== undefined && attr.version >= held.version) {
@@ -243,6 +247,35 @@ export class LeaseCache {
     if (leased === undefined || leased.since > this.#calledAt || isDots(key)) return;
     leased.children ??= new Map();
     leased.children.set(key, child);
+    const found = child === null ? undefined : this.#leases.get(child);
+    if (found !== undefined) found.foundIn = parent;
+  }
+
+  foundIn(ino: Ino): Ino | undefined {
+    return this.#leases.get(ino)?.foundIn;
+  }
+
+  /**
+   * The server has made a lease exclusive, or granted such a one. What was remembered under the one that it stands in
+   * for stays. False: it is not kept.
+   */
+  taken({ attr, was }: Taken): boolean {
+    const held = this.#leases.get(attr.ino);
+    const { lease } = attr;
+    if (lease !== undefined && held !== undefined && held.epoch === was) held.epoch = lease;
+    this.attr(attr);
+    const leased = this.#leases.get(attr.ino);
+    if (leased === undefined || leased.epoch !== lease) return false;
+    leased.isExclusive = true;
+    return true;
+  }
+
+  /** All that is in a directory, of which the lease was `taken` and nothing was changed meanwhile. */
+  takenEntries(parent: Ino, entries: NonNullable<Taken['entries']>): void {
+    const leased = this.#leases.get(parent);
+    if (leased === undefined) return;
+    leased.children = new Map(entries.map(({ name, ino }) => [keyOf(name), ino]));
+    leased.isComplete = true;
   }
 
   /** This mount has changed it; `entries`: nobody knows how. */
@@ -272,7 +305,8 @@ export class LeaseCache {
   recalled(leases: readonly HeldLease[]): DroppedLease[] {
     return leases.flatMap(({ ino, epoch }) => {
       const leased = this.#leases.get(ino);
-      if (leased === undefined || (leased.epoch !== epoch && leased.epoch !== BORN)) return [];
+      // An older one has made way for this, even if that was not said here.
+      if (leased === undefined || leased.epoch > epoch) return [];
       this.#leases.delete(ino);
       return [droppedLease(ino, leased)];
     });

@@ -13,6 +13,7 @@ import type { Answer } from '../names/operation.js';
 import type { DentryRow, ExtentRow, InodeRow, RowChange, RowRead, XattrRow } from '../names/rows.js';
 import { isDir, S_IFMT } from '../proto/attr.js';
 import type { Ino } from '../proto/ids.js';
+import type { Taken } from '../proto/lease-methods.js';
 
 /** Thrown by `answer`; a single object, because it is thrown often. */
 export const NOT_COVERED = new Error('not covered by exclusive leases');
@@ -51,6 +52,8 @@ const textOf = (name: Uint8Array): string =>
 export class LeasedRows {
   readonly #options: LeasedRowsOptions;
   readonly #known = new Map<Ino, Known>();
+  /** Rows that were asked for, and nothing has changed since. */
+  readonly #awaited = new Set<Ino>();
 
   constructor(options: LeasedRowsOptions) {
     this.#options = options;
@@ -69,13 +72,39 @@ export class LeasedRows {
     this.#known.set(row.ino, { row, isOpen, extents: [], xattrs: new Map(), listing: undefined });
   }
 
+  /** Its rows are asked for: `adopt`, later, if it is not dropped before. */
+  await(ino: Ino): void {
+    this.#awaited.add(ino);
+  }
+
+  notComing(ino: Ino): void {
+    this.#awaited.delete(ino);
+  }
+
+  /** An inode that was there before, with all that there is of it. False: it may have changed since that was asked for. */
+  adopt({ attr, parent, target, isOpen, extents, xattrs }: Taken): boolean {
+    const { ino } = attr;
+    if (!this.#awaited.delete(ino)) return false;
+    const { lease: _lease, ...plain } = attr;
+    this.#known.set(ino, {
+      row: { ...plain, parent, target },
+      isOpen,
+      extents: extents.map((extent) => ({ ...extent, ino })),
+      xattrs: new Map(xattrs.map((xattr) => [textOf(xattr.name), { ...xattr, ino }])),
+      listing: undefined,
+    });
+    return true;
+  }
+
   /** It may be other than it is here, or is not this mount's alone any more. */
   drop(ino: Ino): void {
     this.#known.delete(ino);
+    this.#awaited.delete(ino);
   }
 
   clear(): void {
     this.#known.clear();
+    this.#awaited.clear();
   }
 
   /** **Throws** NOT_COVERED. */

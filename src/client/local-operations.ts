@@ -22,6 +22,7 @@ import type { InodeNumbers } from './inode-numbers.js';
 import type { Journal, JournalEntry } from './journal.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
+import { type Subjects, subjectsOf } from './subjects.js';
 
 type Method = keyof MetaMethods & string;
 
@@ -242,8 +243,17 @@ export class LocalOperations {
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
       const parent = isDir(attr.mode) ? (args.parent ?? null) : null;
       this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
-      this.#options.numbers.prepare();
+      void this.#options.numbers.prepare();
     }
+  }
+
+  /** The rows of something that was there before are here. */
+  taken({ ino, version }: Attr): void {
+    this.#options.onVersion(ino, version);
+  }
+
+  get isTrusted(): boolean {
+    return this.#options.isTrusted();
   }
 
   /**
@@ -280,23 +290,6 @@ export class LocalOperations {
     this.rows.clear();
     this.#returns = [];
   }
-}
-
-/** What the arguments of methods are about. */
-export interface Subjects {
-  readonly [other: string]: unknown;
-  readonly ino?: Ino;
-  readonly parent?: Ino;
-  readonly newParent?: Ino;
-  readonly newIno?: Ino;
-  readonly target?: Uint8Array;
-  readonly inos?: readonly Ino[];
-  readonly files?: readonly { readonly ino: Ino }[];
-}
-
-function subjectsOf({ ino, parent, newParent, newIno, inos = [], files = [] }: Subjects): Ino[] {
-  const single = [ino, parent, newParent, newIno].filter((each) => each !== undefined);
-  return [...single, ...inos, ...files.map((file) => file.ino)];
 }
 
 /** The same arguments, names and values copied. */

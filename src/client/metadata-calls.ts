@@ -5,14 +5,17 @@
  */
 import type { Clock } from '../base/clock.js';
 import { FsError } from '../proto/errno.js';
+import { JOURNALLED } from '../proto/lease-methods.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
 import type { Journal } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseHolder } from './lease-holder.js';
+import type { LeaseTaker } from './lease-taker.js';
 import type { LocalOperations } from './local-operations.js';
 import type { MetadataCallOptions, MetadataLink } from './metadata-link.js';
+import type { Subjects } from './subjects.js';
 
 type Method = keyof MetaMethods & string;
 
@@ -22,6 +25,7 @@ export interface MetadataCallsOptions {
   readonly own: LocalOperations;
   readonly journal: Journal;
   readonly holder: LeaseHolder;
+  readonly taker: LeaseTaker;
   readonly clock: Clock;
   readonly timeoutMs: number;
 }
@@ -40,15 +44,17 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    const { leases, own } = this.#options;
+    const { leases, own, taker } = this.#options;
     if (this.#gate !== undefined && !DURING_RECOVERY.has(method))
-      return this.#behindGate(method, args, options);
+      return this.#behind(this.#gate, method, args, options);
     try {
       const known = leases.answer(method, args) ?? own.run(method, args);
       if (known !== undefined) return Promise.resolve(known);
     } catch (error) {
       return Promise.reject(error);
     }
+    const taking = isDoneHere(method, args) ? taker.prepare(args) : undefined;
+    if (taking !== undefined) return this.#afterTaking(taking, method, args, options);
     if (own.mustWait(method, args)) return this.#afterJournal(method, args, options);
     return this.#send(method, args, options).then((reply) =>
       own.isBehind(method, reply) ? this.#afterJournal(method, args, options) : reply,
@@ -63,18 +69,42 @@ export class MetadataCalls {
     this.#gate = gate;
   }
 
-  async #behindGate<K extends Method>(
+  async #behind<K extends Method>(
+    event: Promise<unknown>,
     method: K,
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
+    await this.#wait(event, method, options);
+    return await this.call(method, args, options);
+  }
+
+  /** As `call`, once there is an answer to what LeaseTaker has asked for. */
+  async #afterTaking<K extends Method>(
+    taking: Promise<unknown>,
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    const { own, taker } = this.#options;
+    await this.#wait(taking, method, options);
+    const done = own.run(method, args);
+    if (done !== undefined) return done;
+    taker.inVain(args);
+    return await this.call(method, args, options);
+  }
+
+  async #wait<Reply>(
+    event: Promise<unknown>,
+    op: Method,
+    options: MetadataCallOptions<Reply>,
+  ): Promise<void> {
     const { clock } = this.#options;
     const { timeoutMs = this.#options.timeoutMs, request } = options;
-    await boundedWait({ clock, timeoutMs, request, op: method }, (done) => {
-      void this.#gate?.finally(() => done());
+    await boundedWait({ clock, timeoutMs, request, op }, (done) => {
+      void event.finally(() => done());
       return () => {};
     });
-    return await this.call(method, args, options);
   }
 
   /** As `call`, once the server knows what was done here. */
@@ -143,6 +173,12 @@ const DURING_RECOVERY: ReadonlySet<Method> = new Set([
   'abandonChunks',
   'returnLeases',
 ]);
+
+const journalled: ReadonlySet<string> = new Set(JOURNALLED);
+
+/** What is better done here: not what only tells the server which files are open. */
+const isDoneHere = (method: Method, args: Subjects): boolean =>
+  journalled.has(method) && method !== 'release' && (method !== 'open' || args.truncate === true);
 
 const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
   method === 'lookup';

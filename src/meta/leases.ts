@@ -126,6 +126,18 @@ export class Leases {
     return granted;
   }
 
+  /**
+   * An exclusive lease on an inode that nobody else has one on, and the epoch of the lease that it stands in for;
+   * undefined: not now. Recalls nothing.
+   */
+  take(session: Session, ino: Ino): { lease: Lease; was: number | undefined } | undefined {
+    if (!session.row.leases || this.#resuming.has(session.id) || this.#isSettlingIn(session.id))
+      return undefined;
+    const was = this.#lessor.leaseOf(session.id, ino)?.epoch;
+    const lease = this.#lessor.grant(session.id, ino, 'exclusive', this.#clock.monotonicMs());
+    return lease && { lease, was };
+  }
+
   /** The exclusive lease on an inode that `session` has made by itself. */
   grantBorn(session: SessionId, ino: Ino): Lease | undefined {
     return this.#lessor.grant(session, ino, 'exclusive', this.#clock.monotonicMs());

@@ -26,6 +26,7 @@ import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
 import type { MetaStore } from './store.js';
+import { takeHandler } from './take-leases.js';
 import type { QueueChange, Tasks } from './tasks.js';
 
 /** The parts of a running metadata server. */
@@ -57,6 +58,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     ...lockHandlers(parts, connection),
     ...leaseHandlers(parts, connection),
     journal: journalHandler(parts, connection),
+    takeLeases: takeHandler(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),

@@ -3,9 +3,10 @@
  * Nothing is read or written, and chunk usage counts every reference.
  */
 import { FsError } from '../proto/errno.js';
+import type { Extent } from '../proto/extent.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import type { Extent, MetaMethods } from '../proto/meta-methods.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { ChunkTally } from './chunk-tally.js';
 import { count, differences } from './commit.js';

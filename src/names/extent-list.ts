@@ -2,7 +2,7 @@
  * A stretch of a file's extents in memory: overwriting, and joining what belongs together. Pure.
  * INVARIANT: sorted by offset, no overlap.
  */
-import type { Extent } from '../proto/meta-methods.js';
+import type { Extent } from '../proto/extent.js';
 
 export const extentEnd = (extent: Extent): number => extent.offset + extent.length;
 

@@ -1,8 +1,10 @@
 /**
  * Telling where a file's bytes are.
  */
+
+import type { Extent } from '../proto/extent.js';
 import { limits } from '../proto/limits.js';
-import type { Extent, MetaMethods } from '../proto/meta-methods.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { extentEnd } from './extent-list.js';
 import { attrOf, existingFile } from './inode.js';

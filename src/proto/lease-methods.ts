@@ -2,10 +2,12 @@
  * Leases over the wire. They are granted along with attributes (Attr.lease) and belong to the session and its
  * connection: what was granted over one connection is void on the next, but for what its journal holds.
  */
-import { Type } from '@sinclair/typebox';
+import { type Static, Type } from '@sinclair/typebox';
+import { tAttr } from './attr.js';
+import { tExtent } from './extent.js';
 import { limits } from './limits.js';
 import { method } from './method.js';
-import { tCount, tIno, tNothing, tTimespec } from './schema.js';
+import { tCount, tIno, tName, tNothing, tTarget, tTimespec, tXattrName, tXattrValue } from './schema.js';
 
 /** `keep`: what the holder may go on with; absent: nothing. */
 const tLeases = Type.Array(
@@ -59,7 +61,36 @@ export const tLeftBehind = Type.Object({
   lapsed: Type.Boolean(),
 });
 
+/** An inode with everything that the rules of names/ go by. */
+export const tTaken = Type.Object({
+  /** With its lease, which is exclusive. */
+  attr: tAttr,
+  /** The lease of this session that it stands in for. */
+  was: Type.Optional(tCount),
+  /** As in InodeRow. */
+  parent: Type.Union([tIno, Type.Null()]),
+  target: Type.Union([tTarget, Type.Null()]),
+  extents: Type.Array(tExtent, { maxItems: limits.takenExtents }),
+  xattrs: Type.Array(Type.Object({ name: tXattrName, value: tXattrValue }), { maxItems: limits.takenXattrs }),
+  /** The server knows it as open in this session. */
+  isOpen: Type.Boolean(),
+  /** All entries of a directory; absent: there are too many. */
+  entries: Type.Optional(
+    Type.Array(Type.Object({ name: tName, ino: tIno }), { maxItems: limits.takenEntries }),
+  ),
+});
+export type Taken = Static<typeof tTaken>;
+
 export const leaseMethods = {
+  /**
+   * Exclusive leases on inodes that are there already, for a mount that goes on changing them. Granted are those
+   * that nobody else has a lease on, or has open; nothing is recalled and nobody waits. What is not granted, or
+   * has too many extents or xattrs, is not in the reply.
+   */
+  takeLeases: method('read', {
+    args: Type.Object({ inos: Type.Array(tIno, { maxItems: limits.takenPerMessage }) }),
+    reply: Type.Object({ taken: Type.Array(tTaken, { maxItems: limits.takenPerMessage }) }),
+  }),
   /**
    * These leases are given up, asked or not. If some are not held the others are given up all the same.
    * **Codes:** notHolder, leaseGone (was held once, or may have been). `all`: and everything

@@ -106,6 +106,14 @@ export const limits = {
   inodesReserved: 4096,
   inodesLow: 2048,
   leasesPerSession: 1_000_000,
+  /** What one `takeLeases` may ask for; entries of all directories of it, extents and xattrs of each inode. */
+  takenPerMessage: 256,
+  takenEntries: 1024,
+  takenExtents: 64,
+  takenXattrs: 8,
+  takenXattrBytes: 4096,
+  /** After so long a mount asks again for an exclusive lease that it was not given. */
+  takeAgainMs: 1_000,
   leasesPerMessage: 4096,
   /** What a mount keeps; a sixteenth of it is given back in one message. */
   leasesCached: 65_536,

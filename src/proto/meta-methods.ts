@@ -7,6 +7,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
+import { tExtent } from './extent.js';
 import { leaseCallbacks, leaseMethods, tLeftBehind } from './lease-methods.js';
 import { limits } from './limits.js';
 import { lockCallbacks, lockMethods } from './lock-methods.js';
@@ -28,15 +29,6 @@ import {
   tUrl,
 } from './schema.js';
 import { xattrMethods } from './xattr-methods.js';
-
-/** Part of a file: `length` bytes at `offset` are the bytes at `chunkOffset` of `chunk`. A gap is a hole. */
-export const tExtent = Type.Object({
-  offset: tCount,
-  length: Type.Integer({ minimum: 1, maximum: limits.chunkBytes }),
-  chunk: tChunkId,
-  chunkOffset: Type.Integer({ minimum: 0, maximum: limits.chunkBytes - 1 }),
-});
-export type Extent = Static<typeof tExtent>;
 
 /** Who asks: the calling process's ids, for ownership of what is created. */
 export const tOwner = Type.Object({ uid: tU32, gid: tU32 });

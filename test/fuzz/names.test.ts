@@ -6,8 +6,9 @@
 import t from 'tap';
 import { Prng } from '../../src/base/prng.js';
 import { type ErrnoName, FsError } from '../../src/proto/errno.js';
+import type { Extent } from '../../src/proto/extent.js';
 import { asIno, asSessionId, type ChunkId, type Ino } from '../../src/proto/ids.js';
-import type { Extent, FileCommit } from '../../src/proto/meta-methods.js';
+import type { FileCommit } from '../../src/proto/meta-methods.js';
 import { at, newAt, root, World } from '../names/world.js';
 
 const seed = Number(process.env.NAMES_SEED ?? 20);

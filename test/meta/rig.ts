@@ -11,6 +11,7 @@ import { FIRST_SESSION } from '../../src/meta/sessions.js';
 import { openSqliteStore, type SqliteStore } from '../../src/meta/sqlite-store.js';
 import { rootInode } from '../../src/names/inode.js';
 import type { ClusterMap } from '../../src/proto/cluster-map.js';
+import type { Extent } from '../../src/proto/extent.js';
 import {
   asChunkId,
   asClusterId,
@@ -21,7 +22,6 @@ import {
   type ServerId,
 } from '../../src/proto/ids.js';
 import {
-  type Extent,
   type MetaCallbacks,
   type MetaMethods,
   metaCallbacks,

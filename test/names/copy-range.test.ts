@@ -1,6 +1,6 @@
+import type { Extent } from '../../src/proto/extent.js';
 import { asIno } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
-import type { Extent } from '../../src/proto/meta-methods.js';
 import { at, inWorld, ns, root } from './world.js';
 
 const args = { offset: 0, newOffset: 0, length: 1_000_000, clearPrivileges: false };

@@ -11,8 +11,9 @@ import type { OperationContext } from '../../src/names/operation.js';
 import { reap } from '../../src/names/orphan.js';
 import type { Attr } from '../../src/proto/attr.js';
 import { type ErrnoName, FsError } from '../../src/proto/errno.js';
+import type { Extent } from '../../src/proto/extent.js';
 import { asChunkId, asSessionId, type ChunkId, type Ino, ROOT_INO } from '../../src/proto/ids.js';
-import { type Extent, type MetaMethods, metaMethods, type SetAttr } from '../../src/proto/meta-methods.js';
+import { type MetaMethods, metaMethods, type SetAttr } from '../../src/proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../../src/proto/method.js';
 
 const owner = { uid: 1000, gid: 100 };

@@ -1,0 +1,82 @@
+/** A mount takes over what was there before it came, and then changes it by itself. */
+import t from 'tap';
+import type { OwnObserver } from '../../src/client/local-operations.js';
+import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
+import { bytesOf, LocalCluster, readFile, root, type TestMount, writeFile } from './local-cluster.js';
+
+const shared = LocalCluster.start(t, { chunkServers: 2 });
+
+/** What a mount has done by itself, by method. */
+function watched(): { readonly observer: OwnObserver; readonly done: Map<string, number> } {
+  const done = new Map<string, number>();
+  const observer = {
+    changed: ({ method }: { method: string }): void => void done.set(method, (done.get(method) ?? 0) + 1),
+    refused: (): void => {},
+  };
+  return { observer, done };
+}
+
+/** A directory of files, made and looked at by a mount that is gone. */
+async function made(cluster: LocalCluster, name: string, files: number): Promise<Ino> {
+  const { vfs } = await cluster.mount();
+  const dir = (await vfs.mkdir(root, ROOT_INO, bytesOf(name), 0o755)).attr.ino;
+  for (let index = 0; index < files; index++) await writeFile(vfs, `f${index}`, bytesOf(`${index}`), dir);
+  await vfs.close();
+  return dir;
+}
+
+/** Looks everything up, as `ls -l` does. */
+async function look({ vfs }: TestMount, dir: string, files: number): Promise<Ino> {
+  const { attr } = await vfs.lookup(root, ROOT_INO, bytesOf(dir));
+  for (let index = 0; index < files; index++) await vfs.lookup(root, attr.ino, bytesOf(`f${index}`));
+  return attr.ino;
+}
+
+t.test('from the first change on it needs nobody', async (t) => {
+  const cluster = await shared;
+  await made(cluster, 'mine', 20);
+  const { observer, done } = watched();
+  const mount = await cluster.mount({ ownObserver: observer });
+  const { vfs } = mount;
+  const dir = await look(mount, 'mine', 20);
+  await t.rejects(async () => vfs.lookup(root, dir, bytesOf('new')), { code: 'ENOENT' });
+  await writeFile(vfs, 'new', bytesOf('content'), dir);
+  await vfs.unlink(root, dir, bytesOf('f0'));
+  await vfs.rename(root, dir, bytesOf('f1'), dir, bytesOf('f2'), 'replace', false);
+  await vfs.setattr(root, (await vfs.lookup(root, dir, bytesOf('f3'))).attr.ino, undefined, { mode: 0o600 });
+  t.match(Object.fromEntries(done), { create: 1, unlink: 1, rename: 1, setattr: 1 });
+  const other = await cluster.mount();
+  t.strictSame(await readFile(other.vfs, 'new', dir), bytesOf('content'), 'others see it at once');
+  t.strictSame(await readFile(other.vfs, 'f2', dir), bytesOf('1'));
+  await t.rejects(async () => other.vfs.lookup(root, dir, bytesOf('f0')), { code: 'ENOENT' });
+});
+
+t.test('of what is changed one by one all is taken together', async (t) => {
+  const cluster = await shared;
+  await made(cluster, 'many', 40);
+  const { observer, done } = watched();
+  const mount = await cluster.mount({ ownObserver: observer });
+  const dir = await look(mount, 'many', 40);
+  for (let index = 0; index < 40; index++) await mount.vfs.unlink(root, dir, bytesOf(`f${index}`));
+  t.equal(done.get('unlink'), 40);
+  await mount.vfs.rmdir(root, ROOT_INO, bytesOf('many'));
+  t.equal(done.get('rmdir'), 1);
+  await t.rejects(async () => (await cluster.mount()).vfs.lookup(root, ROOT_INO, bytesOf('many')), {
+    code: 'ENOENT',
+  });
+});
+
+t.test('what another mount looks at is changed by the server, and never wrong', async (t) => {
+  const cluster = await shared;
+  await made(cluster, 'both', 10);
+  const { observer, done } = watched();
+  const mount = await cluster.mount({ ownObserver: observer });
+  const other = await cluster.mount();
+  const dir = await look(mount, 'both', 10);
+  for (let index = 0; index < 10; index++) {
+    await look(other, 'both', 10 - index);
+    await mount.vfs.unlink(root, dir, bytesOf(`f${9 - index}`));
+    await t.rejects(async () => other.vfs.lookup(root, dir, bytesOf(`f${9 - index}`)), { code: 'ENOENT' });
+  }
+  t.ok((done.get('unlink') ?? 0) < 10, 'some had to be asked for');
+});
