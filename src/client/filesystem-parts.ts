@@ -127,7 +127,7 @@ export function makeParts(
     prepare: () => numbers.prepare(),
     cache: leases,
     rows: own.rows,
-    journal,
+    isDirty: (ino) => journal.isDirty(ino),
     clock,
     isTrusted: () => own.isTrusted,
     onTaken: ({ attr }) => own.taken(attr),

@@ -10,7 +10,6 @@ import { makeLog } from '../base/log.js';
 import type { Ino } from '../proto/ids.js';
 import type { Taken } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
-import type { Journal } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeasedRows } from './leased-rows.js';
 import { type Subjects, subjectsOf } from './subjects.js';
@@ -23,7 +22,8 @@ export interface LeaseTakerOptions {
   readonly prepare: () => Promise<void>;
   readonly cache: LeaseCache;
   readonly rows: LeasedRows;
-  readonly journal: Journal;
+  /** Whether the journal has something of it. */
+  readonly isDirty: (ino: Ino) => boolean;
   readonly clock: Clock;
   /** Whether leases can be trusted now, and anything is to be done here. */
   readonly isTrusted: () => boolean;
@@ -111,8 +111,8 @@ export class LeaseTaker {
   }
 
   #mayAsk(ino: Ino): boolean {
-    const { journal, clock } = this.#options;
-    if (this.#asked.has(ino) || journal.isDirty(ino)) return false;
+    const { isDirty, clock } = this.#options;
+    if (this.#asked.has(ino) || isDirty(ino)) return false;
     const untilMs = this.#refusedUntilMs.get(ino);
     return untilMs === undefined || clock.monotonicMs() >= untilMs;
   }
@@ -147,9 +147,9 @@ export class LeaseTaker {
   }
 
   #taken(taken: Taken): void {
-    const { cache, rows, journal, onTaken } = this.#options;
+    const { cache, rows, isDirty, onTaken } = this.#options;
     const { attr, entries } = taken;
-    if (!cache.taken(taken) || journal.isDirty(attr.ino) || !rows.adopt(taken)) return;
+    if (!cache.taken(taken) || isDirty(attr.ino) || !rows.adopt(taken)) return;
     if (entries !== undefined) cache.takenEntries(attr.ino, entries);
     onTaken(taken);
   }
