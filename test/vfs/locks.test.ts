@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { LOCK_END } from '../../src/lease/lock-ranges.js';
 import { FsError } from '../../src/proto/errno.js';
-import { asLockOwner, type Ino } from '../../src/proto/ids.js';
+import { asLockOwner, type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import type { FileLock } from '../../src/vfs/operations.js';
 import { bytesOf, LocalCluster, root, type TestMount, TestRequest, writeFile } from './local-cluster.js';
 
@@ -40,6 +40,7 @@ async function two(t: Parameters<typeof LocalCluster.start>[0]) {
   const cluster = await LocalCluster.start(t);
   const [first, second] = [await cluster.mount(), await cluster.mount()];
   const ino = await writeFile(first.vfs, 'f', bytesOf('0'));
+  await second.vfs.lookup(root, ROOT_INO, bytesOf('f'));
   return { cluster, ino, a: await open(first, ino), b: await open(second, ino) };
 }
 
