@@ -76,6 +76,9 @@ export interface LeaseCacheOptions {
 const BORN = 0;
 const NO_NAMES: ReadonlyMap<string, Ino | null> = new Map();
 
+/** Thrown often, and made once. */
+const NO_SUCH_NAME = new FsError('ENOENT', 'lookup');
+
 const keyOf = (name: Uint8Array): string =>
   Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
 const isDots = (key: string): boolean => key === '.' || key === '..';
@@ -122,7 +125,7 @@ export class LeaseCache {
     if (args.ino !== undefined) return this.#leases.get(args.ino)?.attr;
     if (args.parent === undefined || args.name === undefined) return undefined;
     const child = this.#child(args.parent, keyOf(args.name));
-    if (child === null) throw new FsError('ENOENT', method);
+    if (child === null) throw NO_SUCH_NAME;
     return child === undefined ? undefined : this.#leases.get(child)?.attr;
   }
 

@@ -8,8 +8,8 @@
  * for a Node that does not export libuv's functions.
  *
  * Invariants: a turn of the event loop handles at most TURN_REQUESTS requests and begins none after TURN_MS,
- * so that sockets and timers get theirs; after a request whose operation did not answer at once the loop returns to the event loop
- * before it polls, so that microtasks run; an idle device costs nothing.
+ * so that sockets and timers get theirs; after a request whose operation did not answer at once all microtasks
+ * run, and when that has not answered it the loop returns to the event loop before it polls; an idle device costs nothing.
  *
  * **Source:** native-notes/fuse-kernel.md, "Waiting for requests".
  */
@@ -50,6 +50,19 @@ const DENSE_WAIT_MS = 0.2;
 /** Without a request for so long, the loop waits in libuv alone, even while that is busy with other things. */
 const QUIET_MS = 2;
 
+/** A turn of the event loop. */
+interface Turn {
+  handled: number;
+  readonly untilMs: number;
+  /** Somebody else has to answer for a request of this turn. */
+  isWaitedFor: boolean;
+}
+
+/** A request that is not answered yet. */
+interface UnderWay {
+  isSettled: boolean;
+}
+
 /** Waits in libuv, polls in between. */
 export class WatchedLoop implements DeviceLoop {
   readonly #options: LoopOptions;
@@ -88,35 +101,54 @@ export class WatchedLoop implements DeviceLoop {
 
   /** Handles what is there; then waits, or leaves that to libuv by returning without a turn scheduled. */
   #turn(): void {
-    let handled = 0;
-    let underWay = false;
-    const untilMs = performance.now() + TURN_MS;
-    while (handled < TURN_REQUESTS && this.#watch !== undefined && performance.now() < untilMs) {
+    this.#go({ handled: 0, untilMs: performance.now() + TURN_MS, isWaitedFor: false });
+  }
+
+  #go(turn: Turn): void {
+    while (turn.handled < TURN_REQUESTS && this.#watch !== undefined && performance.now() < turn.untilMs) {
       const taken = this.#take();
       if (taken === 'ended') return;
       if (taken === 'empty') {
         this.#emptySinceMs ??= performance.now();
-        if (underWay) break;
+        if (turn.isWaitedFor) break;
         const found = this.#await(this.#watch, this.#emptySinceMs);
         if (found === 'loop') break;
         if (found === 'nothing') return;
       } else if (taken !== 'again') {
-        handled += 1;
-        underWay ||= taken === 'under way';
+        turn.handled += 1;
+        if (taken === 'answered') continue;
+        this.#goOn(turn, taken);
+        return;
       }
     }
     this.#schedule();
   }
 
-  #take(): 'answered' | 'under way' | 'empty' | 'again' | 'ended' {
+  /** Goes on once nothing is left to do for a request but what others have to answer. */
+  #goOn(turn: Turn, request: UnderWay): void {
+    queueMicrotask(() =>
+      // Runs when there are no microtasks left.
+      process.nextTick(() => {
+        turn.isWaitedFor ||= !request.isSettled;
+        this.#go(turn);
+      }),
+    );
+  }
+
+  #take(): 'answered' | UnderWay | 'empty' | 'again' | 'ended' {
     const room = this.#slabs.room();
     const count = readInto(this.#options.fd, room);
     if (count > 0) {
       this.#noteWait();
       const using = this.#options.serve(room.subarray(0, count));
       if (using === undefined) return 'answered';
-      using.then(this.#slabs.pin(count));
-      return 'under way';
+      const unpin = this.#slabs.pin(count);
+      const request = { isSettled: false };
+      using.then(() => {
+        request.isSettled = true;
+        unpin();
+      });
+      return request;
     }
     if (count === -EAGAIN) return 'empty';
     if (count === -EINTR || count === -ENOENT) return 'again';
