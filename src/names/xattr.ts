@@ -13,6 +13,9 @@ import { changed, existingInode, putInode } from './inode.js';
 import { ask, type Operation, type OperationContext } from './operation.js';
 import type { RowChange, XattrRow } from './rows.js';
 
+/** Thrown at the first write to every file, whose capabilities the kernel asks for; made once. */
+const NO_SUCH_XATTR = new FsError('ENODATA', 'getxattr');
+
 /** **Errors:** ENOENT; ENODATA when there is no such attribute. */
 export function* getxattr(
   _context: OperationContext,
@@ -20,7 +23,7 @@ export function* getxattr(
 ): Operation<ReplyOf<MetaMethods['getxattr']>> {
   yield* existingInode(args.ino, 'getxattr');
   const row = yield* ask({ read: 'xattr', ino: args.ino, name: args.name });
-  if (row === undefined) throw new FsError('ENODATA', 'getxattr');
+  if (row === undefined) throw NO_SUCH_XATTR;
   return { reply: { value: row.value }, changes: [] };
 }
 
