@@ -15,8 +15,9 @@ import { limits } from '../proto/limits.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import type { ChunkLinks } from './chunk-links.js';
 import type { ClusterView } from './cluster-view.js';
-import type { ChunkIds } from './id-ranges.js';
+
 import type { PendingChunk, Waiter } from './pending-chunk.js';
+import type { ReservedIds } from './reserved-ids.js';
 
 const log = makeLog('client');
 
@@ -27,7 +28,7 @@ const RETRY_MAX_MS = 1_000;
 export interface ChunkPutterOptions {
   readonly view: ClusterView;
   readonly links: ChunkLinks;
-  readonly ids: ChunkIds;
+  readonly ids: ReservedIds<ChunkId>;
   readonly clock: Clock;
   /** After this long a chunk counts as failing: whoever waits for it is told. */
   readonly timeoutMs: number;

@@ -27,10 +27,11 @@ import { ChunkPutter } from './chunk-putter.js';
 import type { ClusterView } from './cluster-view.js';
 import type { CommitArgs } from './commit-message.js';
 import { CommitQueue } from './commit-queue.js';
-import type { ChunkIds } from './id-ranges.js';
+
 import type { InterruptSource } from './link-call.js';
 import { ChunkArena, PendingChunk } from './pending-chunk.js';
 import type { PendingFile } from './pending-file.js';
+import type { ReservedIds } from './reserved-ids.js';
 import type { ServerClock } from './server-clock.js';
 
 const log = makeLog('client');
@@ -40,7 +41,7 @@ export interface ChunkWriterOptions {
   readonly serverClock: ServerClock;
   readonly view: ClusterView;
   readonly links: ChunkLinks;
-  readonly ids: ChunkIds;
+  readonly ids: ReservedIds<ChunkId>;
   readonly timeoutMs: number;
   readonly dirtyBytes: number;
   readonly refreshMap: () => void;

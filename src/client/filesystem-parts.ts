@@ -12,10 +12,8 @@ import { AbandonedChunks } from './abandoned-chunks.js';
 import { boundedWait } from './bounded-wait.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
 import { ChunkReader } from './chunk-reader.js';
-import { ChunkWriter } from './chunk-writer.js';
+import type { ChunkWriter } from './chunk-writer.js';
 import type { ClusterView } from './cluster-view.js';
-import { ChunkIds } from './id-ranges.js';
-import { InodeNumbers } from './inode-numbers.js';
 import { Journal } from './journal.js';
 import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
@@ -28,6 +26,8 @@ import type { MetadataLink } from './metadata-link.js';
 import { openMountDatabase } from './mount-database.js';
 import { LostAndFound, recoverWrites } from './recovery.js';
 import { ReplicaReader } from './replica-reader.js';
+import { reservedChunkIds, reservedInodes } from './reserved-ids.js';
+import { makeWriter } from './session-writer.js';
 
 export interface PartsOptions {
   readonly cacheDir: string;
@@ -70,7 +70,7 @@ export function makeParts(
   const { timeoutMs } = options;
   const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
   const links = new ChunkLinks({ connect, clock });
-  const ids = new ChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
+  const ids = reservedChunkIds((count) => link.call('reserveIds', { kind: 'chunk', count }));
   const abandoned = new AbandonedChunks((chunks) => link.call('abandonChunks', { chunks }, untilAnswered));
   const refreshMap = (): void => link.refreshMap();
   const leases = new LeaseCache({
@@ -79,7 +79,7 @@ export function makeParts(
     giveBack: (dropped) => void holder.giveBack(dropped),
     onChanged: (ino) => own.rows.drop(ino),
   });
-  const numbers = new InodeNumbers((count) => link.call('reserveIds', { kind: 'inode', count }));
+  const numbers = reservedInodes((count) => link.call('reserveIds', { kind: 'inode', count }));
   const returnLeases = (args: ArgsOf<MetaMethods['returnLeases']>): Promise<unknown> =>
     link.call('returnLeases', args);
   const db = openMountDatabase(options.cacheDir);
@@ -135,14 +135,14 @@ export function makeParts(
   const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
-  const writer = new ChunkWriter({
+  const writer = makeWriter({
     clock,
     serverClock: link.serverClock,
     view,
     links,
     ids,
     timeoutMs,
-    dirtyBytes: Math.max(options.dirtyBytes ?? limits.dirtyBytes, limits.chunkBytes),
+    dirtyBytes: options.dirtyBytes,
     refreshMap,
     commit: async (args) => {
       const reply = await calls.call('commit', args, untilAnswered);

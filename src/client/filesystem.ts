@@ -151,6 +151,12 @@ export class Filesystem {
     this.#link.serverClock.seen(attr.ctime);
   }
 
+  /** Throws InvariantError when what is known here contradicts itself; for tests. */
+  checkInvariants(): void {
+    this.writer.checkInvariants();
+    this.#parts.own.rows.checkInvariants();
+  }
+
   /** Ends without a word to anybody, as `kill -9` does, but for the lock on the database; for tests. */
   abandon(): void {
     this.#parts.db.close();

@@ -18,10 +18,11 @@ import { JOURNALLED, type Journalled } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
-import type { InodeNumbers } from './inode-numbers.js';
+
 import type { Journal, JournalEntry } from './journal.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
+import type { ReservedIds } from './reserved-ids.js';
 import { type Subjects, subjectsOf } from './subjects.js';
 
 type Method = keyof MetaMethods & string;
@@ -29,7 +30,7 @@ type Method = keyof MetaMethods & string;
 export interface LocalOperationsOptions {
   readonly cache: LeaseCache;
   readonly journal: Journal;
-  readonly numbers: InodeNumbers;
+  readonly numbers: ReservedIds<Ino>;
   readonly now: () => Timespec;
   readonly session: () => SessionId | undefined;
   /** Whether leases can be trusted now. */
@@ -123,7 +124,7 @@ export class LocalOperations {
     )({ now, session }, args);
     const answer = (read: RowRead): Answer => {
       if (read.read === 'newIno') {
-        born = this.#options.numbers.take();
+        born = this.#options.numbers.takeNow();
         if (born === undefined) throw NOT_COVERED;
         return born;
       }

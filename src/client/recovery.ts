@@ -10,18 +10,18 @@ import { makeLog } from '../base/log.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
-import { limits } from '../proto/limits.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
-import { ChunkWriter } from './chunk-writer.js';
+import type { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
-import { ChunkIds } from './id-ranges.js';
 import { type RefusedEntry, recoverJournal } from './journal.js';
 import { KeptWrites, type LeftWrite } from './kept-writes.js';
 import type { MetadataPeer } from './link-call.js';
 import { openMountDatabase } from './mount-database.js';
 import { PendingFile } from './pending-file.js';
+import { reservedChunkIds } from './reserved-ids.js';
 import type { ServerClock } from './server-clock.js';
 import type { OpenedReply } from './session-keeper.js';
+import { makeWriter } from './session-writer.js';
 
 const log = makeLog('client');
 
@@ -160,22 +160,17 @@ export async function recoverSession(
     });
     let sequence = firstSequenceAt(clock.now());
     const mutation = () => ({ timeoutMs, sequence: sequence++, finishedBelow: 0 });
-    const writer = new ChunkWriter({
+    const writer = makeWriter({
       clock,
       serverClock,
       view: new ClusterView(map, clock),
       links,
-      ids: new ChunkIds((count) => peer.call('reserveIds', { kind: 'chunk', count }, mutation())),
+      ids: reservedChunkIds((count) => peer.call('reserveIds', { kind: 'chunk', count }, mutation())),
       timeoutMs,
-      dirtyBytes: limits.dirtyBytes,
-      // It is done within a moment, or by the next session.
-      refreshMap: () => {},
       commit: (args) => peer.call('commit', args, mutation()),
       sync: async () => {
         await peer.call('sync', {}, { timeoutMs });
       },
-      abandon: () => {},
-      onCommitted: () => {},
     });
     await recoverWrites({
       kept: new KeptWrites(db),

@@ -300,6 +300,6 @@ export class Vfs implements Operations {
   /** Throws InvariantError when what is known of some file contradicts itself; for tests. */
   checkInvariants(): void {
     this.#mount.files.checkInvariants();
-    this.#mount.fs.writer.checkInvariants();
+    this.#mount.fs.checkInvariants();
   }
 }

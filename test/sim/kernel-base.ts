@@ -8,6 +8,7 @@ import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import type { Ino } from '../../src/proto/ids.js';
 import type { AttrChange, AttrReply, Notifier, Request } from '../../src/vfs/operations.js';
 import type { Vfs } from '../../src/vfs/vfs.js';
+import { TestRequest } from '../vfs/test-request.js';
 import { type Moment, nameKey } from './history.js';
 import { InodeLocks } from './inode-locks.js';
 import { type CachedInode, KernelCache } from './kernel-cache.js';
@@ -34,25 +35,6 @@ export interface KernelOptions {
   readonly session: Generation;
   /** Probability that a program gets a signal while it waits. */
   readonly interrupted: number;
-}
-
-class SimRequest implements Request {
-  readonly uid = 0;
-  readonly gid = 0;
-  readonly pid = 1;
-  interrupted = false;
-  readonly #listeners = new Set<() => void>();
-
-  onInterrupt(listener: () => void): () => void {
-    if (this.interrupted) listener();
-    else this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  interrupt(): void {
-    this.interrupted = true;
-    for (const listener of [...this.#listeners]) listener();
-  }
 }
 
 export class KernelBase {
@@ -137,7 +119,7 @@ export class KernelBase {
     const { scheduler, trace, node } = this.options;
     const id = this.#nextAsked++;
     const sinceMs = scheduler.nowMs;
-    const request = new SimRequest();
+    const request = new TestRequest();
     const interruption = this.#interruptLater(request);
     const pinned = inodes.map((ino) => this.cache.inode(ino));
     for (const inode of pinned) inode.pins++;
@@ -169,7 +151,7 @@ export class KernelBase {
   }
 
   /** Now and then a signal comes while a program waits. */
-  #interruptLater(request: SimRequest): Timer | undefined {
+  #interruptLater(request: TestRequest): Timer | undefined {
     const { scheduler, node, interrupted } = this.options;
     if (this.calm !== undefined || scheduler.prng.next() >= interrupted) return undefined;
     return scheduler.after(scheduler.prng.next() * INTERRUPTED_WITHIN_US, node, () => request.interrupt());

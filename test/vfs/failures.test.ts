@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import t from 'tap';
 import { Prng } from '../../src/base/prng.js';
 import { ROOT_INO } from '../../src/proto/ids.js';
-import { bytesOf, LocalCluster, readAll, readFile, root, TestRequest, writeFile } from './local-cluster.js';
+import { bytesOf, LocalCluster, readAll, readFile, root, writeFile } from './local-cluster.js';
+import { TestRequest } from './test-request.js';
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -3,7 +3,8 @@ import t from 'tap';
 import { Prng } from '../../src/base/prng.js';
 import { ROOT_INO } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
-import { bytesOf, LocalCluster, readAll, readFile, root, TestRequest, writeFile } from './local-cluster.js';
+import { bytesOf, LocalCluster, readAll, readFile, root, writeFile } from './local-cluster.js';
+import { TestRequest } from './test-request.js';
 
 const shared = LocalCluster.start(t);
 

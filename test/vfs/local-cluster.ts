@@ -11,44 +11,14 @@ import { type ChunkServer, startChunkServer } from '../../src/chunk/server.js';
 import { connectFilesystem, type Filesystem, type FilesystemOptions } from '../../src/client/filesystem.js';
 import { type RunningMetaServer, startMetaServer } from '../../src/meta/server.js';
 import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
-import type { Request } from '../../src/vfs/operations.js';
 import { Vfs } from '../../src/vfs/vfs.js';
 import { FaultyNetwork } from '../client/faulty-network.js';
+import { TestRequest } from './test-request.js';
 
 // Failures made on purpose are not worth a line.
 if (process.env.LEASEFS_LOG === undefined) setLogLevel('error');
 
 export const bytesOf = (text: string): Buffer => Buffer.from(text);
-
-/** A program's request that a test can interrupt. */
-export class TestRequest implements Request {
-  readonly uid: number;
-  readonly gid: number;
-  readonly pid = 1;
-  interrupted = false;
-  readonly #listeners = new Set<() => void>();
-
-  constructor(uid = 0, gid = 0) {
-    this.uid = uid;
-    this.gid = gid;
-  }
-
-  onInterrupt(listener: () => void): () => void {
-    if (this.interrupted) listener();
-    else this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  interrupt(): void {
-    this.interrupted = true;
-    for (const listener of [...this.#listeners]) listener();
-  }
-
-  /** Who still listens. */
-  get listeners(): number {
-    return this.#listeners.size;
-  }
-}
 
 export const root = new TestRequest();
 

@@ -5,7 +5,8 @@ import { LOCK_END } from '../../src/lease/lock-ranges.js';
 import { FsError } from '../../src/proto/errno.js';
 import { asLockOwner, type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import type { FileLock } from '../../src/vfs/operations.js';
-import { bytesOf, LocalCluster, root, type TestMount, TestRequest, writeFile } from './local-cluster.js';
+import { bytesOf, LocalCluster, root, type TestMount, writeFile } from './local-cluster.js';
+import { TestRequest } from './test-request.js';
 
 const owner = asLockOwner('00000000000000aa');
 const lock = (more: Partial<FileLock> = {}): FileLock => ({

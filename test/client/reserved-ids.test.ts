@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ChunkIds } from '../../src/client/id-ranges.js';
+import { reservedChunkIds, reservedInodes } from '../../src/client/reserved-ids.js';
 import { FsError } from '../../src/proto/errno.js';
 import { limits } from '../../src/proto/limits.js';
 
@@ -13,8 +13,11 @@ function source() {
     state.next += count;
     return { first, count };
   };
-  return { state, ids: new ChunkIds(reserve) };
+  return { state, ids: reservedChunkIds(reserve), inodes: reservedInodes(reserve) };
 }
+
+/** What was asked for has come. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 t.test(
   'each identifier is given out once, and the next range is fetched before the last one ends',
@@ -48,4 +51,26 @@ t.test('callers at once share one fetch, a failure is theirs, and a cleared rang
     ids.take(() => true),
     { code: 'ETIMEDOUT' },
   );
+});
+
+t.test('who cannot wait gets what there is, in order, and more is on its way', async (t) => {
+  const { state, inodes } = source();
+  t.equal(inodes.takeNow(), undefined, 'there is none yet');
+  await settled();
+  const taken: (number | undefined)[] = [];
+  for (let count = 0; count <= limits.inodesReserved - limits.inodesLow; count++)
+    taken.push(inodes.takeNow());
+  t.same(taken.slice(0, 3), [1, 2, 3]);
+  t.equal(new Set(taken).size, taken.length);
+  t.equal(state.asked, 2, 'one more range was asked for, once');
+  await settled();
+  t.ok(inodes.free > limits.inodesReserved);
+  state.fails = true;
+  inodes.clear();
+  t.equal(inodes.takeNow(), undefined);
+  await settled();
+  state.fails = false;
+  inodes.prepare();
+  await settled();
+  t.equal(inodes.takeNow(), 2 * limits.inodesReserved + 1, 'a failure is nobody’s, and is tried again');
 });
