@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import {
   block,
   createFiles,
+  dropCaches,
   FILE_COUNT,
   names,
   type Place,
@@ -42,6 +43,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: 'in an older directory: create 4 KiB files',
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => {
         mkdirSync(created(place, run));
         writeFileSync(join(created(place, run), 'there already'), block);
@@ -54,6 +56,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: 'in an older directory: rename',
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => createFiles(renamed(place, run)),
       run: (place, run) => {
         const directory = renamed(place, run);
@@ -64,6 +67,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: 'in an older directory: unlink',
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => createFiles(unlinked(place, run)),
       run: (place, run) => {
         for (const name of names) unlinkSync(join(unlinked(place, run), name));
@@ -73,6 +77,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: 'in an older directory: rewrite 4 KiB files',
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => createFiles(rewritten(place, run)),
       run: (place, run) => {
         writeFiles(rewritten(place, run));
@@ -82,6 +87,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: `rm -rf of an older tree, ${treeCount} files`,
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => untar(place.local, treeCount, removed(place, run)),
       run: (place, run) => {
         program('rm', ['-rf', removed(place, run)], place.again);
@@ -91,6 +97,7 @@ export function olderWorkloads(treeCount: number): readonly Workload[] {
     {
       name: `git checkout in an older tree, ${treeCount / CHECKOUT_EVERY} of ${treeCount} files`,
       unit: 'files',
+      before: dropCaches,
       older: (place, run) => makeRepository(place, treeCount, repository(place, run)),
       run: (place, run) => {
         program('git', ['checkout', '-q', 'two'], repository(place, run));

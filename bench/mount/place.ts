@@ -1,6 +1,6 @@
 /** Where a workload works and what it is, and the pieces of work that several share. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface Place {
@@ -30,6 +30,16 @@ export interface Workload {
 export const FILE_COUNT = 300;
 export const block = Buffer.alloc(4 * 1024, 0x5a);
 export const names = Array.from({ length: FILE_COUNT }, (_, index) => `file-${index}`);
+
+/** Of this machine's kernel; a mount that keeps a descriptor for each file it is asked about closes most. */
+export function dropCaches(): void {
+  spawnSync('sync');
+  try {
+    writeFileSync('/proc/sys/vm/drop_caches', '3');
+  } catch {
+    // Not root: the kernel's caches stay, and "first" means the mount's own.
+  }
+}
 
 export function program(command: string, args: readonly string[], cwd: string): void {
   const { status, stderr } = spawnSync(command, args, {

@@ -2,7 +2,7 @@
  * The process that works on a directory under test, because the one that reports must never wait for a mount.
  * Over IPC it is told a workload and a run, and answers how many units it did in how many seconds.
  */
-import type { Place } from './place.js';
+import { dropCaches, type Place } from './place.js';
 import { workloads } from './workloads.js';
 
 export interface Order {
@@ -23,6 +23,7 @@ function carryOut({ stage, workload: name, run, place }: Order): Report {
   try {
     if (stage === 'older') {
       workload.older?.(place, run);
+      dropCaches();
       return { units: 0, seconds: 0 };
     }
     if (!prepared.has(name)) workload.prepare?.(place);

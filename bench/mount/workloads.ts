@@ -6,7 +6,6 @@
  * nothing yet (the same directory where there is none), for first readings. Caches of this machine's kernel
  * are dropped before those as well, where we are root.
  */
-import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -25,7 +24,17 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { olderWorkloads } from './older-workloads.js';
-import { block, createFiles, FILE_COUNT, names, type Place, program, untar, type Workload } from './place.js';
+import {
+  block,
+  createFiles,
+  dropCaches,
+  FILE_COUNT,
+  names,
+  type Place,
+  program,
+  untar,
+  type Workload,
+} from './place.js';
 
 const MIB = 1024 * 1024;
 const TREE_COUNT = 3000;
@@ -34,15 +43,6 @@ const LARGE_MIB = 128;
 const RANDOM_COUNT = 1000;
 const SYNC_COUNT = 40;
 const piece = Buffer.alloc(MIB, 0xa5);
-
-function dropCaches(): void {
-  spawnSync('sync');
-  try {
-    writeFileSync('/proc/sys/vm/drop_caches', '3');
-  } catch {
-    // Not root: the kernel's caches stay, and "first" means the mount's own.
-  }
-}
 
 /** An archive of `count` small files in directories of 50; made once. */
 export function makeArchive(local: string, count: number): string {
@@ -188,6 +188,7 @@ export const workloads: readonly Workload[] = [
   {
     name: `untar ${TREE_COUNT} files`,
     unit: 'files',
+    before: dropCaches,
     run: (place, run) => {
       unpack(place, TREE_COUNT, `tree-${run}`);
       return TREE_COUNT;
