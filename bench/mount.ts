@@ -2,35 +2,37 @@
  * This mount beside the host's filesystem, in everyday work: `node dist/bench/mount.js`. Starts a cluster of
  * its own (one metadata server, three chunk servers, two copies) on the host's filesystem, so that both sides
  * use the same disk, and measures in turn, so that both meet the same disturbances. Prints a table of units
- * per second: medians of up to five runs, fewer where a run takes long.
+ * per second: medians of up to five runs, fewer where a run takes long; and how leasefs compares with each other.
  *
- * `--json`; `--peer DIR` adds a column for any directory (another filesystem's mount); `--dir DIR` where to
- * work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`; `--only TEXT`.
+ * `--json`; `--peer [NAME=]DIR` adds a column for any directory (another filesystem's mount), as often as it is
+ * given; `--dir DIR` where to work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`;
+ * `--budget SECONDS` for each workload, in which all runs are made that fit; `--only TEXT`.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LocalCluster } from './cluster/local-cluster.js';
 import { median } from './figures/quantile.js';
 import { printTable } from './figures/table.js';
+import type { Place } from './mount/place.js';
 import type { Order, Report } from './mount/worker.js';
-import { archives, makeArchive, type Place, workloads } from './mount/workloads.js';
+import { archives, makeArchive, workloads } from './mount/workloads.js';
 
 const WORKER = fileURLToPath(new URL('./mount/worker.js', import.meta.url));
-/** No further run of a workload begins when all places together have taken so long. */
-const WORKLOAD_BUDGET_MS = 7_000;
 const RUN_TIMEOUT_MS = 120_000;
 
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
-    peer: { type: 'string' },
+    peer: { type: 'string', multiple: true, default: [] },
     dir: { type: 'string', default: tmpdir() },
     driver: { type: 'string', default: 'kernel' },
     runs: { type: 'string', default: '5' },
+    // No further run of a workload begins when all places together have taken so long.
+    budget: { type: 'string', default: '7' },
     only: { type: 'string', default: '' },
   },
 });
@@ -51,7 +53,8 @@ function isReport(message: unknown): message is Report {
 }
 
 /** One run in the contender's worker. A worker that hangs is killed, and the benchmark ends. */
-function ask({ worker, place, name }: Contender, workload: string, run: number): Promise<Report> {
+function ask({ worker, place, name }: Contender, order: Omit<Order, 'place'>): Promise<Report> {
+  const { workload } = order;
   return new Promise((resolve, reject) => {
     const end = (): void => {
       clearTimeout(timer);
@@ -71,21 +74,41 @@ function ask({ worker, place, name }: Contender, workload: string, run: number):
       end();
       reject(new Error(`${workload} on ${name}: the worker ended with status ${code}`));
     });
-    const order: Order = { workload, run, place };
-    worker.send(order);
+    worker.send({ ...order, place } satisfies Order);
   });
 }
 
+async function tell(
+  each: Contender,
+  order: Omit<Order, 'place'>,
+): Promise<{ units: number; seconds: number }> {
+  const report = await ask(each, order);
+  if ('error' in report) throw new Error(`${order.workload} on ${each.name}: ${report.error}`);
+  return report;
+}
+
+const runs = Number(values.runs);
+const wanted = workloads.filter((workload) => workload.name.includes(values.only));
+
+/** What has to be there before the mount is. */
+async function makeOlder(contenders: readonly Contender[]): Promise<void> {
+  for (const { name: workload, older } of wanted) {
+    if (older === undefined) continue;
+    for (const each of contenders) {
+      for (let run = 0; run < runs; run++) await tell(each, { stage: 'older', workload, run });
+    }
+  }
+}
+
 async function measure(contenders: readonly Contender[]): Promise<void> {
-  for (const { name } of workloads.filter((workload) => workload.name.includes(values.only))) {
+  for (const { name } of wanted) {
     const startMs = performance.now();
-    for (let run = 0; run < Number(values.runs); run++) {
+    for (let run = 0; run < runs; run++) {
       for (const each of contenders) {
-        const report = await ask(each, name, run);
-        if ('error' in report) throw new Error(`${name} on ${each.name}: ${report.error}`);
+        const report = await tell(each, { stage: 'run', workload: name, run });
         each.rates.set(name, [...(each.rates.get(name) ?? []), report.units / report.seconds]);
       }
-      if (performance.now() - startMs > WORKLOAD_BUDGET_MS) break;
+      if (performance.now() - startMs > Number(values.budget) * 1000) break;
     }
     if (!values.json) process.stderr.write(`\r${name.padEnd(50)}`);
   }
@@ -108,17 +131,37 @@ function rows(contenders: readonly Contender[]) {
 function print(contenders: readonly Contender[]): void {
   const result = rows(contenders);
   if (values.json) {
-    console.log(JSON.stringify({ driver: values.driver, dir: values.dir, results: result }, null, 2));
+    const { driver, dir } = values;
+    console.log(JSON.stringify({ driver, dir, loadBefore, load: loadavg(), results: result }, null, 2));
     return;
   }
-  const head = ['', 'unit/s', ...contenders.map((each) => each.name), 'leasefs : host', 'runs'];
+  const others = contenders.map((each) => each.name).filter((name) => name !== 'leasefs');
+  const head = ['', 'unit/s', 'leasefs', ...others, ...others.map((name) => `: ${name}`), 'runs'];
   const lines = result.map(({ name, unit, runs, perSecond }) => {
-    const ratio = (perSecond.leasefs ?? 0) / (perSecond.host ?? 1);
-    return [name, unit, ...Object.values(perSecond).map(shown), ratio.toPrecision(2), String(runs)];
+    const rateOf = (place: string): number => perSecond[place] ?? Number.NaN;
+    const ratios = others.map((other) => (rateOf('leasefs') / rateOf(other)).toPrecision(2));
+    return [
+      name,
+      unit,
+      ...['leasefs', ...others].map((each) => shown(rateOf(each))),
+      ...ratios,
+      String(runs),
+    ];
   });
   printTable(head, lines, { words: 2 });
+  const load = (of: readonly number[]): string => of.map((average) => average.toFixed(1)).join(' ');
+  console.log(`load average (1, 5, 15 min) before: ${load(loadBefore)}; after: ${load(loadavg())}`);
 }
 
+/** Of `--peer`: a new directory in each. */
+function makePeers(): { name: string; base: string }[] {
+  return values.peer.map((peer) => {
+    const [, name = 'peer', dir = ''] = /^(?:([^=/]+)=)?(.*)$/s.exec(peer) ?? [];
+    return { name, base: mkdtempSync(join(resolve(dir), 'bench-')) };
+  });
+}
+
+const loadBefore = loadavg();
 const scratch = mkdtempSync(join(resolve(values.dir), 'leasefs-bench-'));
 const local = join(scratch, 'local');
 const workers: ChildProcess[] = [];
@@ -128,22 +171,27 @@ try {
   const host = join(scratch, 'host');
   mkdirSync(host);
   const cluster = new LocalCluster(scratch, { driver: values.driver });
-  const peer = values.peer === undefined ? undefined : mkdtempSync(join(resolve(values.peer), 'bench-'));
+  const peers = makePeers();
   try {
     // For first readings.
     const other = cluster.mount('2');
+    const again = cluster.mount('3');
+    const onlyPlace = (base: string): Place => ({ base, other: base, again: base, local });
     const contenders = [
-      contender('leasefs', { base: cluster.base, other, local }),
-      contender('host', { base: host, other: host, local }),
-      ...(peer === undefined ? [] : [contender('peer', { base: peer, other: peer, local })]),
+      contender('leasefs', { base: cluster.base, other, again, local }),
+      contender('host', onlyPlace(host)),
+      ...peers.map(({ name, base }) => contender(name, onlyPlace(base))),
     ];
     workers.push(...contenders.map((each) => each.worker));
+    await makeOlder(contenders);
+    cluster.unmount(again);
+    cluster.mount('3');
     await measure(contenders);
     print(contenders);
   } finally {
     for (const worker of workers) worker.kill();
     cluster.stop();
-    if (peer !== undefined) rmSync(peer, { recursive: true, force: true });
+    for (const { base } of peers) rmSync(base, { recursive: true, force: true });
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true });

@@ -27,12 +27,12 @@ export class LocalCluster {
     leasefs('up', this.base, '--data', this.#data, '--detach', '--driver', driver);
   }
 
-  /** Another mount; its path. */
+  /** Another mount, or once more one that was unmounted; its path. */
   mount(name: string): string {
     const cluster: unknown = JSON.parse(readFileSync(join(this.#data, 'cluster.json'), 'utf8'));
     const hasUrl = typeof cluster === 'object' && cluster !== null && 'metaUrl' in cluster;
     const path = join(this.#scratch, `mnt-${name}`);
-    mkdirSync(path);
+    mkdirSync(path, { recursive: true });
     const cache = join(this.#scratch, `cache-${name}`);
     leasefs('mount', hasUrl ? String(cluster.metaUrl) : '', path, '--cache', cache, '--driver', this.#driver);
     this.#mounts.push(path);

@@ -2,10 +2,12 @@
  * The process that works on a directory under test, because the one that reports must never wait for a mount.
  * Over IPC it is told a workload and a run, and answers how many units it did in how many seconds.
  */
-import type { Place } from './workloads.js';
+import { dropCaches, type Place } from './place.js';
 import { workloads } from './workloads.js';
 
 export interface Order {
+  /** `older`: makes what has to be there before the mount `again` is. */
+  readonly stage: 'older' | 'run';
   readonly workload: string;
   readonly run: number;
   readonly place: Place;
@@ -15,10 +17,15 @@ export type Report = { readonly seconds: number; readonly units: number } | { re
 
 const prepared = new Set<string>();
 
-function carryOut({ workload: name, run, place }: Order): Report {
+function carryOut({ stage, workload: name, run, place }: Order): Report {
   const workload = workloads.find((each) => each.name === name);
   if (workload === undefined) return { error: `no such workload: ${name}` };
   try {
+    if (stage === 'older') {
+      workload.older?.(place, run);
+      dropCaches();
+      return { units: 0, seconds: 0 };
+    }
     if (!prepared.has(name)) workload.prepare?.(place);
     prepared.add(name);
     workload.before?.(place, run);

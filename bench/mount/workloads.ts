@@ -6,7 +6,6 @@
  * nothing yet (the same directory where there is none), for first readings. Caches of this machine's kernel
  * are dropped before those as well, where we are root.
  */
-import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -24,72 +23,26 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { olderWorkloads } from './older-workloads.js';
+import {
+  block,
+  createFiles,
+  dropCaches,
+  FILE_COUNT,
+  names,
+  type Place,
+  program,
+  untar,
+  type Workload,
+} from './place.js';
 
-export interface Place {
-  readonly base: string;
-  readonly other: string;
-  /** On the host's own filesystem: archives and what else is the same for all. */
-  readonly local: string;
-}
-
-export interface Workload {
-  readonly name: string;
-  /** What is counted. */
-  readonly unit: string;
-  /** Once, before the first run. */
-  readonly prepare?: (place: Place) => void;
-  /** Before every run. */
-  readonly before?: (place: Place, run: number) => void;
-  /** Timed; how many units it did. */
-  readonly run: (place: Place, run: number) => number;
-}
-
-const KIB = 1024;
-const MIB = 1024 * KIB;
-const FILE_COUNT = 300;
+const MIB = 1024 * 1024;
 const TREE_COUNT = 3000;
 const GIT_COUNT = 1000;
 const LARGE_MIB = 128;
 const RANDOM_COUNT = 1000;
 const SYNC_COUNT = 40;
-const block = Buffer.alloc(4 * KIB, 0x5a);
 const piece = Buffer.alloc(MIB, 0xa5);
-
-function dropCaches(): void {
-  spawnSync('sync');
-  try {
-    writeFileSync('/proc/sys/vm/drop_caches', '3');
-  } catch {
-    // Not root: the kernel's caches stay, and "first" means the mount's own.
-  }
-}
-
-function program(command: string, args: readonly string[], cwd: string): void {
-  const { status, stderr } = spawnSync(command, args, {
-    cwd,
-    encoding: 'utf8',
-    env: {
-      ...process.env,
-      GIT_CONFIG_GLOBAL: '/dev/null',
-      GIT_AUTHOR_NAME: 'bench',
-      GIT_AUTHOR_EMAIL: 'bench@example.org',
-      GIT_COMMITTER_NAME: 'bench',
-      GIT_COMMITTER_EMAIL: 'bench@example.org',
-    },
-  });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
-}
-
-const names = Array.from({ length: FILE_COUNT }, (_, index) => `file-${index}`);
-
-function createFiles(directory: string): void {
-  mkdirSync(directory);
-  for (const name of names) {
-    const fd = openSync(join(directory, name), 'w');
-    writeSync(fd, block);
-    closeSync(fd);
-  }
-}
 
 /** An archive of `count` small files in directories of 50; made once. */
 export function makeArchive(local: string, count: number): string {
@@ -106,10 +59,8 @@ export function makeArchive(local: string, count: number): string {
 
 export const archives = { tree: TREE_COUNT, git: GIT_COUNT } as const;
 
-function untar(place: Place, count: number, directory: string): void {
-  mkdirSync(join(place.base, directory));
-  program('tar', ['-xf', join(place.local, `tree-${count}.tar`), '-C', directory], place.base);
-}
+const unpack = (place: Place, count: number, directory: string): void =>
+  untar(place.local, count, join(place.base, directory));
 
 function readWhole(path: string): number {
   const fd = openSync(path, 'r');
@@ -202,6 +153,19 @@ export const workloads: readonly Workload[] = [
   {
     name: 'rename',
     unit: 'files',
+    before: (place, run) => createFiles(join(place.base, `renamed-${run}`)),
+    run: (place, run) => {
+      const directory = join(place.base, `renamed-${run}`);
+      for (const name of names) renameSync(join(directory, name), join(directory, `${name}.moved`));
+      return FILE_COUNT;
+    },
+  },
+  {
+    name: 'rename, where another mount has read',
+    unit: 'files',
+    before: (place) => {
+      for (const name of readdirSync(filesFresh(place))) statSync(join(filesFresh(place), name));
+    },
     run: (place, run) => {
       const [from, to] = run % 2 === 0 ? ['', '.moved'] : ['.moved', ''];
       for (const name of names) renameSync(join(files(place), name + from), join(files(place), name + to));
@@ -224,8 +188,9 @@ export const workloads: readonly Workload[] = [
   {
     name: `untar ${TREE_COUNT} files`,
     unit: 'files',
+    before: dropCaches,
     run: (place, run) => {
-      untar(place, TREE_COUNT, `tree-${run}`);
+      unpack(place, TREE_COUNT, `tree-${run}`);
       return TREE_COUNT;
     },
   },
@@ -233,7 +198,7 @@ export const workloads: readonly Workload[] = [
     name: 'rm -rf of them',
     unit: 'files',
     before: (place, run) => {
-      if (!existsSync(join(place.base, `tree-${run}`))) untar(place, TREE_COUNT, `tree-${run}`);
+      if (!existsSync(join(place.base, `tree-${run}`))) unpack(place, TREE_COUNT, `tree-${run}`);
     },
     run: (place, run) => {
       program('rm', ['-rf', `tree-${run}`], place.base);
@@ -289,7 +254,7 @@ export const workloads: readonly Workload[] = [
   {
     name: `git add + commit + status, ${GIT_COUNT} files`,
     unit: 'files',
-    before: (place, run) => untar(place, GIT_COUNT, `git-${run}`),
+    before: (place, run) => unpack(place, GIT_COUNT, `git-${run}`),
     run: (place, run) => {
       const directory = join(place.base, `git-${run}`);
       program('git', ['init', '-q'], directory);
@@ -299,4 +264,5 @@ export const workloads: readonly Workload[] = [
       return GIT_COUNT;
     },
   },
+  ...olderWorkloads(GIT_COUNT),
 ];

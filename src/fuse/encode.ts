@@ -157,7 +157,8 @@ function putOpen(frame: Buffer, at: number, fh: number, flags: number): void {
 }
 
 function openFlagsOf(open: OpenReply): number {
-  return (open.directIo ? Fopen.DIRECT_IO : 0) | (open.keepCache ? Fopen.KEEP_CACHE : 0);
+  const pages = (open.directIo ? Fopen.DIRECT_IO : 0) | (open.keepCache ? Fopen.KEEP_CACHE : 0);
+  return pages | (open.noFlush ? Fopen.NOFLUSH : 0);
 }
 
 /** fuse_open_out for a file. */

@@ -226,6 +226,7 @@ export class Peer<Remote extends MethodTable, Local extends MethodTable> impleme
       failed,
       stopListening: signal === undefined ? undefined : this.#listenForCancel(id, signal),
     });
+    log.debug('call', { to: this.name, method, id });
     this.#transport.send(parts);
   }
 

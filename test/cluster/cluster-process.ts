@@ -59,6 +59,10 @@ export class ClusterProcess {
     return this.#child !== undefined;
   }
 
+  get logPath(): string {
+    return this.#plan.logPath;
+  }
+
   /** What it has logged last. */
   get log(): string {
     if (!existsSync(this.#plan.logPath)) return '(no log)';
