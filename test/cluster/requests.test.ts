@@ -18,7 +18,7 @@ t.setTimeout(TIMEOUT_MS);
 
 const COUNT = 100;
 /** Entries of the directory that is listed. */
-const ENTRIES = 1_000;
+const ENTRIES = 300;
 /** Longer than leases are trusted without a heartbeat. */
 const PAUSE_MS = limits.leaseTtlMs + 2_000;
 /** While the servers are frozen; shorter than leases are trusted. */
@@ -26,7 +26,7 @@ const FROZEN_MS = 4_000;
 const DO_TIMEOUT_MS = 60_000;
 /** In which RELEASE follows a close. */
 const RELEASED_MS = 300;
-const TRIES = 4;
+const TRIES = 6;
 
 /** One program for all of it, so that starting it is not counted. It carries out what it is sent. */
 const PROGRAM = `
