@@ -15,16 +15,18 @@ import { ChunkReader } from './chunk-reader.js';
 import type { ChunkWriter } from './chunk-writer.js';
 import type { ClusterView } from './cluster-view.js';
 import { Journal } from './journal.js';
+import { commitKept, type KeptCommitsOptions } from './kept-commits.js';
 import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
 import { LeaseHolder } from './lease-holder.js';
 import { LeaseTaker } from './lease-taker.js';
 import type { InterruptSource } from './link-call.js';
 import { LocalOperations, type OwnObserver } from './local-operations.js';
+import { LostAndFound } from './lost-and-found.js';
 import { MetadataCalls } from './metadata-calls.js';
 import type { MetadataLink } from './metadata-link.js';
 import { openMountDatabase } from './mount-database.js';
-import { LostAndFound, recoverWrites } from './recovery.js';
+import { recoverWrites } from './recovery.js';
 import { ReplicaReader } from './replica-reader.js';
 import { reservedChunkIds, reservedInodes } from './reserved-ids.js';
 import { makeWriter } from './session-writer.js';
@@ -63,10 +65,17 @@ export interface MadeParts extends Parts {
 }
 
 export function makeParts(
-  over: { link: MetadataLink; view: ClusterView; clock: Clock; connect: Connect },
+  over: {
+    link: MetadataLink;
+    view: ClusterView;
+    clock: Clock;
+    connect: Connect;
+    /** Bytes of a file that was not closed went into the journal, and not into the file. */
+    bytesLost: (ino: Ino) => void;
+  },
   options: PartsOptions,
 ): MadeParts {
-  const { link, view, clock, connect } = over;
+  const { link, view, clock, connect, bytesLost } = over;
   const { timeoutMs } = options;
   const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
   const links = new ChunkLinks({ connect, clock });
@@ -80,24 +89,35 @@ export function makeParts(
     onChanged: (ino) => own.rows.drop(ino),
   });
   const numbers = reservedInodes((count) => link.call('reserveIds', { kind: 'inode', count }));
-  const returnLeases = (args: ArgsOf<MetaMethods['returnLeases']>): Promise<unknown> =>
-    link.call('returnLeases', args);
+  let allReturned = 0;
+  const returnLeases = (args: ArgsOf<MetaMethods['returnLeases']>): Promise<unknown> => {
+    if (args.all === true) allReturned++;
+    return link.call('returnLeases', args);
+  };
   const db = openMountDatabase(options.cacheDir);
-  const kept = new KeptWrites(db);
+  const kept: KeptWrites = new KeptWrites(db, {
+    unanswered: (ino) => journal.lastOf(ino),
+    term: () => (link.leasesTrustedMs > 0 ? link.lapses + allReturned : Number.NaN),
+  });
   const lost = new LostAndFound(options.cacheDir);
-  const journal = new Journal({
+  const journal: Journal = new Journal({
     clock,
     db,
     send: (args) => link.call('journal', args, untilAnswered),
     onAnswered: (reply, last) => {
+      kept.answered(last);
       const unneeded = own.answered(reply, last);
       // Nobody waits for them.
       if (unneeded.length > 0) returnLeases({ leases: unneeded }).catch(() => {});
     },
     onRefused: (entries) => {
       lost.refused(entries);
-      for (const { inodes } of entries) {
-        for (const ino of inodes) leases.changed(ino, { entries: true });
+      for (const { number, entry, inodes, reason } of entries) {
+        for (const ino of inodes) {
+          leases.changed(ino, { entries: true });
+          if (entry.method !== 'commit') continue;
+          if (!kept.refused(ino, number, (write) => lost.written(write, reason))) bytesLost(ino);
+        }
         holder.forgetInKernel(inodes);
       }
     },
@@ -110,7 +130,7 @@ export function makeParts(
     session: () => link.session,
     isTrusted: () => options.asksAlways !== true && link.leasesTrustedMs > 0,
     observer: options.ownObserver,
-    onVersion: (ino, version) => kept.version(ino, version),
+    onVersion: (attr) => kept.version(attr.ino, attr),
     onGone: (ino) => kept.gone(ino),
   });
   const holder: LeaseHolder = new LeaseHolder(
@@ -135,6 +155,16 @@ export function makeParts(
   const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
   const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
+  const committing: KeptCommitsOptions = {
+    kept,
+    lost,
+    commit: (args) => calls.call('commit', args, untilAnswered),
+    onOvertaken: (ino) => {
+      leases.changed(ino, { entries: false });
+      holder.forgetInKernel([ino]);
+      bytesLost(ino);
+    },
+  };
   const writer = makeWriter({
     clock,
     serverClock: link.serverClock,
@@ -145,7 +175,7 @@ export function makeParts(
     dirtyBytes: options.dirtyBytes,
     refreshMap,
     commit: async (args) => {
-      const reply = await calls.call('commit', args, untilAnswered);
+      const reply = await commitKept(committing, args);
       if (args.durable && !(await journal.flush({ durable: true })))
         await link.call('sync', {}, untilAnswered);
       return reply;
@@ -163,7 +193,7 @@ export function makeParts(
     abandoned.clear();
     reader.clear();
     writer.sessionLost();
-    kept.sessionLost();
+    for (const ino of kept.sessionLost()) bytesLost(ino);
     leases.clear();
     own.clear();
     numbers.clear();

@@ -11,7 +11,7 @@ import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
-import type { SessionId } from '../proto/ids.js';
+import type { Ino, SessionId } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { connectWebSocket } from '../rpc/websocket.js';
@@ -68,6 +68,8 @@ export class Filesystem {
   readonly leases: LeaseCache;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
+  /** Called with files of which written bytes did not get there, though that was not known when they were committed. */
+  onBytesLost: ((ino: Ino) => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
   onLockReady: ((waits: readonly number[]) => void) | undefined;
   /** Called with every new connection, once what waited for it has been sent. */
@@ -132,13 +134,13 @@ export class Filesystem {
    * to see the file waits for it. **Errors:** ENOSPC, EIO of this machine's disk.
    */
   keptOnClose(file: PendingFile): boolean {
-    const version = this.#parts.own.versionOf(file.ino);
-    return version !== undefined && this.#parts.kept.keep(file, version);
+    const state = this.#parts.own.stateOf(file.ino);
+    return state !== undefined && this.#parts.kept.keep(file, state);
   }
 
-  /** What is pending of a file has changed otherwise than by a write. */
-  pendingChanged(file: PendingFile): void {
-    this.#parts.kept.changed(file);
+  /** What is pending of a file has changed otherwise than by a write; it was cut to `size`. */
+  pendingChanged(file: PendingFile, size?: number): void {
+    this.#parts.kept.changed(file, size);
   }
 
   /** The time on the server, later than all that it was seen to give. */
@@ -215,7 +217,8 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   });
   await link.start();
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
-  parts = makeParts({ link, view, clock, connect }, options);
+  const bytesLost = (ino: Ino): void => filesystem?.onBytesLost?.(ino);
+  parts = makeParts({ link, view, clock, connect, bytesLost }, options);
   filesystem = new Filesystem(parts, options);
   return filesystem;
 }

@@ -14,6 +14,7 @@ import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { Database } from '../sqlite/database.js';
+import { entriesDone, forgetEntries } from './kept-writes.js';
 
 const log = makeLog('client');
 
@@ -30,9 +31,12 @@ interface Numbered {
   readonly inodes: readonly Ino[];
 }
 
+/** What of an entry was refused: of a commit it may be some of the files. */
 export interface RefusedEntry extends Numbered {
   readonly reason: string;
 }
+
+type CommitArgs = ArgsOf<MetaMethods['commit']>;
 
 export interface JournalOptions {
   readonly clock: Clock;
@@ -44,6 +48,28 @@ export interface JournalOptions {
 }
 
 const packr = new Packr({ useRecords: false });
+
+/** Of a commit what is about these inodes; another entry as it is. */
+function about(entry: JournalEntry, inodes: readonly Ino[] | undefined): JournalEntry {
+  if (inodes === undefined || entry.method !== 'commit') return entry;
+  const about = new Set(inodes);
+  // This program has written it.
+  const args = entry.args as CommitArgs;
+  const files = args.files.filter(({ ino }) => about.has(ino));
+  return { ...entry, args: { ...args, files }, saw: entry.saw.filter(([ino]) => about.has(ino)) };
+}
+
+/**
+ * An entry as another session can carry it out. A commit's chunks were given to the session before, and go with it:
+ * what is left is what it has made of the files' times, which entries behind it go by. The bytes of files that were
+ * closed come from elsewhere (kept-writes.ts).
+ */
+function underAnother(entry: JournalEntry): JournalEntry {
+  if (entry.method !== 'commit') return entry;
+  const args = entry.args as CommitArgs;
+  const files = args.files.map((file) => ({ ...file, extents: [], minSize: 0 }));
+  return { ...entry, args: { ...args, chunks: [], files } };
+}
 
 /** What an earlier daemon has answered and not brought to the server. */
 function leftovers(db: Database): Numbered[] {
@@ -78,9 +104,19 @@ export async function recoverJournal(
     if (first === undefined) break;
     const entries = batch.map(({ entry }) => entry);
     const { refused } = await from.send({ first: first.number, entries, durable: true });
-    const kept = new Set(refused.map(({ number }) => number));
-    for (const { number } of batch)
-      if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
+    const kept = new Map(refused.map((each) => [each.number, each]));
+    db.transaction(() => {
+      for (const { number } of batch)
+        if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
+      for (const { number, entry } of batch) {
+        const left = packr.pack(about(entry, kept.get(number)?.inos));
+        if (kept.has(number)) db.run('UPDATE entries SET entry = ? WHERE number = ?', left, number);
+      }
+      entriesDone(
+        db,
+        batch.map(({ number }) => number).filter((number) => !kept.has(number)),
+      );
+    });
   }
   return true;
 }
@@ -121,13 +157,26 @@ export class Journal {
     return this.#touched.has(ino);
   }
 
+  /** The newest entry about an inode that the server has not answered for; 0: there is none. */
+  lastOf(ino: Ino): number {
+    return this.#touched.get(ino) ?? 0;
+  }
+
   /** Begins anew for a session: what is left of an earlier one is to be done under this one. */
   begin(session: SessionId): void {
-    const entries = this.#entries.map((entry, index) => ({ ...entry, number: index + 1 }));
+    const entries = this.#entries.map(({ entry, inodes }, index) => ({
+      entry: underAnother(entry),
+      inodes,
+      number: index + 1,
+    }));
+    // Bytes may have gone with the session, and the numbers that they wait for are none any more.
+    for (const { done } of this.#waiters.splice(0))
+      done(new FsError('EIO', 'journal', { detail: 'the session was lost' }));
     // In one step: a daemon that is killed meanwhile leaves the one or the other.
     this.#db.transaction(() => {
       this.#db.run('DELETE FROM entries');
       this.#db.run('INSERT OR REPLACE INTO owner(id, session) VALUES (1, ?)', session);
+      forgetEntries(this.#db);
       for (const { number, entry } of entries) this.#insert(number, entry);
     });
     this.#next = entries.length + 1;
@@ -227,10 +276,12 @@ export class Journal {
 
   #answered(batch: readonly Numbered[], reply: JournalReply): void {
     const last = batch.at(-1)?.number ?? 0;
-    const reasons = new Map(reply.refused.map(({ number, reason }) => [number, reason]));
-    const refused = batch.flatMap((each) => {
-      const reason = reasons.get(each.number);
-      return reason === undefined ? [] : [{ ...each, reason }];
+    const refusals = new Map(reply.refused.map((each) => [each.number, each]));
+    const refused = batch.flatMap(({ number, entry, inodes }): RefusedEntry[] => {
+      const refusal = refusals.get(number);
+      if (refusal === undefined) return [];
+      const { reason, inos } = refusal;
+      return [{ number, entry: about(entry, inos), inodes: inos ?? inodes, reason }];
     });
     // They are put elsewhere before they go from here.
     if (refused.length > 0) this.#options.onRefused(refused);

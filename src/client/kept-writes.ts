@@ -1,14 +1,22 @@
 /**
- * Bytes of closed files that are not committed yet, on this machine's disk: a file that this mount alone has a
- * lease on need not wait at close(2) until its chunk is stored on other machines. Whoever else wants to see it
- * recalls the lease, and what was written is committed first; and when the daemon is killed, the next one finds
- * the bytes here.
+ * Bytes of closed files that the metadata server does not have yet, on this machine's disk: a file that this mount
+ * alone has a lease on need not wait at close(2) until its chunk is stored on other machines. Whoever else wants to
+ * see it recalls the lease, and what was written is committed first; and when the daemon is killed, the next one
+ * finds the bytes here.
  *
- * INVARIANT: what was kept of a file is all that was pending of it at its last close.
+ * A commit may itself be in the journal: until the server has answered for that, the bytes stay here, because a
+ * commit that is refused, or whose session is over, brings no bytes into the file. What is written to the file
+ * meanwhile is kept as another part.
+ *
+ * Once the lease that a file was closed under may have ended, others may have changed it: its commit says in which
+ * state it has to be (`since`), and brings nothing into a file that is in another one.
+ *
+ * INVARIANT: the newest part of a file is all that was pending of it at its last close; the parts before it have
+ * been committed, and the server has not answered for that.
  */
-
 import { Packr } from 'msgpackr';
 import type { Timespec } from '../base/clock.js';
+import type { Attr } from '../proto/attr.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { Database } from '../sqlite/database.js';
@@ -17,140 +25,369 @@ import type { PendingFile } from './pending-file.js';
 
 const packr = new Packr({ useRecords: false });
 
-/** Of an earlier daemon, or of a session that was lost. */
+/** Which state of an inode: versions alone are the same for what this mount and others make of one before. */
+export type InodeState = Pick<Attr, 'version' | 'ctime'>;
+
+interface KeptPiece {
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
+/** Of an earlier daemon, of a session that was lost, or of a commit that was refused. */
 export interface LeftWrite {
   readonly generation: number;
   readonly ino: Ino;
-  /** That the inode had when they were kept, or that this mount has given it since. */
   readonly version: number;
-  readonly mtime: Timespec;
+  /** That the inode had with this version; undefined: it is not known. */
+  readonly ctime: Timespec | undefined;
+  /** Undefined: as the file has it. */
+  readonly mtime: Timespec | undefined;
   readonly clearPrivileges: boolean;
-  readonly pieces: readonly { readonly offset: number; readonly bytes: Buffer }[];
+  /** In the order in which they were written. */
+  readonly pieces: readonly KeptPiece[];
 }
 
 interface Columns {
   readonly generation: number;
   readonly ino: Ino;
+  readonly part: number;
   readonly version: number;
+  readonly ctimeSec: number | null;
+  readonly ctimeNsec: number | null;
   readonly sec: number;
   readonly nsec: number;
   readonly clear: number;
+  /** Null: some of it was not committed. */
+  readonly entry: number | null;
   readonly pieces: Buffer;
+}
+
+const SELECT = `SELECT generation, ino, part, version, ctime_sec AS ctimeSec, ctime_nsec AS ctimeNsec, mtime_sec AS sec,
+  mtime_nsec AS nsec, clear_privileges AS clear, entry, pieces
+  FROM written JOIN pieces USING(generation, ino, part)`;
+const LEFT = {
+  'generation < ?': `${SELECT} WHERE generation < ? ORDER BY generation, ino, part`,
+  'generation = ? AND ino = ?': `${SELECT} WHERE generation = ? AND ino = ? ORDER BY part`,
+} as const;
+const DELETE_PART = {
+  written: 'DELETE FROM written WHERE generation = ? AND ino = ? AND part = ?',
+  pieces: 'DELETE FROM pieces WHERE generation = ? AND ino = ? AND part = ?',
+} as const;
+const DELETE_FILE = {
+  written: 'DELETE FROM written WHERE generation = ? AND ino = ?',
+  pieces: 'DELETE FROM pieces WHERE generation = ? AND ino = ?',
+} as const;
+
+/** This program has written it. */
+const unpacked = (pieces: Buffer): KeptPiece[] => packr.unpack(pieces) as KeptPiece[];
+
+/** Parts in order as what is left of each file. */
+function joined(rows: readonly Columns[]): LeftWrite[] {
+  const left: LeftWrite[] = [];
+  for (const row of rows) {
+    const { generation, ino, version, ctimeSec, ctimeNsec, sec, nsec, clear, entry } = row;
+    const before = left.at(-1);
+    const isSame = before?.generation === generation && before.ino === ino;
+    const write = {
+      generation,
+      ino,
+      version,
+      ctime: ctimeSec === null || ctimeNsec === null ? undefined : { sec: ctimeSec, nsec: ctimeNsec },
+      mtime: entry === null ? { sec, nsec } : undefined,
+      clearPrivileges: clear !== 0 || (isSame && before.clearPrivileges),
+      pieces: [...(isSame ? before.pieces : []), ...unpacked(row.pieces)],
+    };
+    if (isSame) left.pop();
+    left.push(write);
+  }
+  return left;
+}
+
+interface Part {
+  readonly number: number;
+  readonly bytes: number;
+  /** The server has to answer for the journal up to this entry; 0: it knows all that was committed of it. */
+  entry: number;
 }
 
 interface Kept {
   readonly file: PendingFile;
+  /** See KeptUnder. */
+  readonly term: number;
   readonly writtenAt: Timespec;
-  version: number;
+  state: InodeState;
+  /** Oldest first. */
+  readonly parts: readonly Part[];
+  /** Bytes of the newest part are pending. */
+  isPending: boolean;
 }
+
+export interface KeptUnder {
+  /** The journal's last entry about an inode that the server has not answered for; 0: none. */
+  readonly unanswered: (ino: Ino) => number;
+  /** Another one when leases from before may have ended; no number is one with leases that cannot be trusted now. */
+  readonly term: () => number;
+}
+
+/** For what an earlier daemon has left: nothing more is kept. */
+export const KEPT_BEFORE: KeptUnder = { unanswered: () => 0, term: () => Number.NaN };
 
 export class KeptWrites {
   readonly #db: Database;
+  readonly #under: KeptUnder;
   readonly #kept = new Map<Ino, Kept>();
+  /** Files with bytes that were committed in the journal and are not here, and the last entry with such. */
+  readonly #notHere = new Map<Ino, number>();
+  /** Files that others have changed while bytes were pending, until none are: in which state those were written. */
+  readonly #overtaken = new Map<Ino, InodeState>();
+  #bytes = 0;
   /** Rises with every daemon and every session. */
   #generation: number;
 
-  constructor(db: Database) {
+  constructor(db: Database, under: KeptUnder) {
     this.#db = db;
+    this.#under = under;
     const generations = db.prepare<{ last: number | null }>('SELECT max(generation) AS last FROM written');
     this.#generation = (generations.get()?.last ?? 0) + 1;
   }
 
   /**
-   * Keeps what is pending of a file, whose inode has this version. False: it is too much, it has to be stored.
-   * **Errors:** ENOSPC, EIO of this machine's disk.
+   * Keeps what is pending of a file, whose inode is in this state. False: the server lacks bytes that cannot be kept;
+   * they have to be brought there. **Errors:** ENOSPC, EIO of this machine's disk.
    */
-  keep(file: PendingFile, version: number): boolean {
-    if (file.isClean) return true;
-    if (file.overlay.bytes > limits.keptBytesPerFile) return false;
-    const kept = this.#kept.get(file.ino);
-    if (kept?.writtenAt !== file.writtenAt) this.#write(file, version);
+  keep(file: PendingFile, state: InodeState): boolean {
+    if (this.#notHere.has(file.ino) || this.#overtaken.has(file.ino)) return false;
+    if (file.isClean || this.#kept.get(file.ino)?.writtenAt === file.writtenAt) return true;
+    const { bytes } = file.overlay;
+    if (bytes > limits.keptBytesPerFile || this.#bytes + bytes > limits.keptBytes) return false;
+    this.#write(file, state, this.#under.term());
     return true;
   }
 
-  /** What was pending of a file has changed otherwise than by a write: it was cut, or got another time. */
-  changed(file: PendingFile): void {
+  /** What was pending of a file has changed otherwise than by a write: it was cut to `size`, or got another time. */
+  changed(file: PendingFile, size?: number): void {
     const kept = this.#kept.get(file.ino);
     if (kept === undefined) return;
-    if (file.isClean) this.#drop(file.ino);
-    else this.#write(file, kept.version);
+    if (size !== undefined && kept.parts.some(({ entry }) => entry > 0)) this.#cut(file.ino, size);
+    if (!kept.isPending) return;
+    if (file.isClean) this.#committed(file.ino, kept);
+    else this.#write(file, kept.state, kept.term);
   }
 
-  #write(file: PendingFile, version: number): void {
-    const { ino, mtime, clearPrivileges } = file;
+  #write(file: PendingFile, { version, ctime }: InodeState, term: number): void {
+    const { ino, mtime, clearPrivileges, writtenAt } = file;
+    const before = this.#kept.get(ino)?.parts ?? [];
+    const last = before.at(-1);
+    const isReplaced = last?.entry === 0;
+    const number = isReplaced ? last.number : (last?.number ?? 0) + 1;
     const pieces = file.overlay
       .pieces()
       .map(({ offset, chunk, chunkOffset, length }) => ({ offset, bytes: chunk.bytes(chunkOffset, length) }));
-    this.#db.run(
-      `INSERT OR REPLACE INTO written(generation, ino, version, sec, nsec, clear_privileges, pieces)
-        VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      this.#generation,
-      ino,
-      version,
-      mtime.sec,
-      mtime.nsec,
-      clearPrivileges ? 1 : 0,
-      packr.pack(pieces),
-    );
-    this.#kept.set(ino, { file, writtenAt: file.writtenAt, version });
+    this.#db.transaction(() => {
+      if (last !== undefined && !isReplaced) this.#wait(ino, last);
+      this.#db.run(
+        'INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?)',
+        ...this.#key(ino, number),
+        packr.pack(pieces),
+      );
+      this.#db.run(
+        'INSERT OR REPLACE INTO written VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)',
+        ...this.#key(ino, number),
+        version,
+        ctime.sec,
+        ctime.nsec,
+        mtime.sec,
+        mtime.nsec,
+        clearPrivileges ? 1 : 0,
+      );
+    });
+    const part = { number, bytes: file.overlay.bytes, entry: 0 };
+    const parts = [...(isReplaced ? before.slice(0, -1) : before), part];
+    this.#bytes += part.bytes - (isReplaced ? last.bytes : 0);
+    this.#kept.set(ino, { file, term, writtenAt, state: { version, ctime }, parts, isPending: true });
+  }
+
+  #key(ino: Ino, part: number): readonly [number, Ino, number] {
+    return [this.#generation, ino, part];
   }
 
   /** This mount has changed the inode. */
-  version(ino: Ino, version: number): void {
+  version(ino: Ino, { version, ctime }: InodeState): void {
     const kept = this.#kept.get(ino);
-    if (kept === undefined || kept.version >= version) return;
-    kept.version = version;
-    const sql = 'UPDATE written SET version = ? WHERE ino = ? AND generation = ?';
-    this.#db.run(sql, version, ino, this.#generation);
+    if (kept === undefined || kept.state.version >= version) return;
+    // Then others' changes may be among those before it.
+    if (kept.term !== this.#under.term() && kept.state.version + 1 !== version) return;
+    kept.state = { version, ctime };
+    const sql =
+      'UPDATE written SET version = ?, ctime_sec = ?, ctime_nsec = ? WHERE generation = ? AND ino = ?';
+    this.#db.run(sql, version, ctime.sec, ctime.nsec, this.#generation, ino);
   }
 
   /** This mount has removed the inode. */
   gone(ino: Ino): void {
+    this.#notHere.delete(ino);
     if (this.#kept.has(ino)) this.#drop(ino);
   }
 
-  /** A chunk is committed: what is not pending any more is kept no longer. */
+  /** In which state a file has to be for what is pending of it; undefined: in any. */
+  since(ino: Ino): InodeState | undefined {
+    const kept = this.#kept.get(ino);
+    const isUncertain = kept?.isPending === true && kept.term !== this.#under.term();
+    return this.#overtaken.get(ino) ?? (isUncertain ? kept.state : undefined);
+  }
+
+  /** It was not in that state: `putElsewhere` gets all that was written, before it goes from here. */
+  overtaken(ino: Ino, putElsewhere: (write: LeftWrite) => void): void {
+    const kept = this.#kept.get(ino);
+    if (kept === undefined) return;
+    for (const write of joined(this.#rows('generation = ? AND ino = ?', this.#generation, ino)))
+      putElsewhere(write);
+    this.#overtaken.set(ino, kept.state);
+    this.#db.transaction(() => this.#drop(ino));
+  }
+
+  /** A chunk is committed, in the journal or at the server: what is not pending any more may go. */
   committed(chunk: PendingChunk): void {
-    const clean = [...chunk.files.keys()].filter(
-      (file) => file.isClean && this.#kept.get(file.ino)?.file === file,
-    );
-    if (clean.length === 0) return;
+    const pending: Kept[] = [];
+    for (const file of chunk.files.keys()) {
+      const { ino } = file;
+      if (file.isClean) this.#overtaken.delete(ino);
+      const entry = this.#under.unanswered(ino);
+      const known = this.#kept.get(ino);
+      const kept = known?.file === file ? known : undefined;
+      // Something was written since its last close, or it was not closed yet.
+      if (entry > 0 && kept?.writtenAt !== file.writtenAt) this.#notHere.set(ino, entry);
+      if (kept?.isPending !== true) continue;
+      for (const part of kept.parts.slice(-1)) part.entry = entry;
+      if (file.isClean) pending.push(kept);
+    }
+    if (pending.length === 0) return;
     this.#db.transaction(() => {
-      for (const { ino } of clean) this.#drop(ino);
+      for (const kept of pending) this.#committed(kept.file.ino, kept);
+    });
+  }
+
+  /** Nothing is pending any more of what is kept. */
+  #committed(ino: Ino, kept: Kept): void {
+    kept.isPending = false;
+    const last = kept.parts.at(-1);
+    if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last);
+    else this.#wait(ino, last);
+  }
+
+  /** It goes when the server has answered. */
+  #wait(ino: Ino, { number, entry }: Part): void {
+    const sql = 'UPDATE written SET entry = ? WHERE generation = ? AND ino = ? AND part = ?';
+    this.#db.run(sql, entry, ...this.#key(ino, number));
+  }
+
+  /** The server has answered for the journal up to this entry; what it refused is somewhere else. */
+  answered(last: number): void {
+    for (const [ino, entry] of this.#notHere) if (entry <= last) this.#notHere.delete(ino);
+    if (this.#kept.size === 0) return;
+    this.#db.transaction(() => {
+      for (const [ino, kept] of this.#kept) {
+        const newest = kept.parts.at(-1);
+        const isDone = (part: Part): boolean => part.entry > 0 && part.entry <= last;
+        this.#dropParts(ino, kept, (part) => isDone(part) && !(part === newest && kept.isPending));
+        if (newest !== undefined && isDone(newest)) newest.entry = 0;
+      }
+    });
+  }
+
+  /**
+   * The server has refused a commit of the file: `putElsewhere` gets what was committed of it, before it goes from
+   * here. False: some of it was not here.
+   */
+  refused(ino: Ino, entry: number, putElsewhere: (write: LeftWrite) => void): boolean {
+    const kept = this.#kept.get(ino);
+    const isRefused = (part: Part): boolean => part.entry >= entry;
+    const numbers = new Set(kept?.parts.filter(isRefused).map(({ number }) => number));
+    if (kept !== undefined && numbers.size > 0) {
+      const rows = this.#rows('generation = ? AND ino = ?', this.#generation, ino);
+      for (const write of joined(rows.filter(({ part }) => numbers.has(part)))) putElsewhere(write);
+      this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
+    }
+    return !this.#notHere.has(ino);
+  }
+
+  #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean): void {
+    const going = kept.parts.filter(goes);
+    if (going.length === 0) return;
+    for (const { number, bytes } of going) {
+      this.#bytes -= bytes;
+      for (const table of ['written', 'pieces'] as const)
+        this.#db.run(DELETE_PART[table], ...this.#key(ino, number));
+    }
+    const parts = kept.parts.filter((part) => !goes(part));
+    if (parts.length === 0) this.#kept.delete(ino);
+    else this.#kept.set(ino, { ...kept, parts });
+  }
+
+  /** Bytes behind `size` are nowhere any more. */
+  #cut(ino: Ino, size: number): void {
+    const rows = this.#rows('generation = ? AND ino = ?', this.#generation, ino);
+    this.#db.transaction(() => {
+      for (const { part, pieces } of rows) {
+        const left = unpacked(pieces)
+          .filter(({ offset }) => offset < size)
+          .map(({ offset, bytes }) => ({ offset, bytes: bytes.subarray(0, size - offset) }));
+        const sql = 'UPDATE pieces SET pieces = ? WHERE generation = ? AND ino = ? AND part = ?';
+        this.#db.run(sql, packr.pack(left), ...this.#key(ino, part));
+      }
     });
   }
 
   #drop(ino: Ino): void {
+    for (const { bytes } of this.#kept.get(ino)?.parts ?? []) this.#bytes -= bytes;
     this.#kept.delete(ino);
-    this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, this.#generation);
+    for (const table of ['written', 'pieces'] as const)
+      this.#db.run(DELETE_FILE[table], this.#generation, ino);
   }
 
-  /** The session is over, and what it has not committed is given up; what was kept of it is left over. */
-  sessionLost(): void {
+  /**
+   * The session is over, and what it has not committed is given up; what was kept of it is left over. Answers the
+   * files of which some was committed in the journal alone, and not kept.
+   */
+  sessionLost(): Ino[] {
+    const lost = [...this.#notHere.keys()];
     this.#generation++;
     this.#kept.clear();
+    this.#notHere.clear();
+    this.#overtaken.clear();
+    this.#bytes = 0;
+    return lost;
   }
 
   /** What an earlier daemon, or a lost session, has kept; oldest first. */
   leftovers(): LeftWrite[] {
-    const sql = `SELECT generation, ino, version, sec, nsec, clear_privileges AS clear, pieces FROM written
-      WHERE generation < ? ORDER BY generation, ino`;
-    return this.#db
-      .prepare<Columns>(sql)
-      .all(this.#generation)
-      .map(({ generation, ino, version, sec, nsec, clear, pieces }) => ({
-        generation,
-        ino,
-        version,
-        mtime: { sec, nsec },
-        clearPrivileges: clear !== 0,
-        // This program has written it.
-        pieces: packr.unpack(pieces) as LeftWrite['pieces'],
-      }));
+    return joined(this.#rows('generation < ?', this.#generation));
+  }
+
+  #rows(which: keyof typeof LEFT, ...params: number[]): Columns[] {
+    return this.#db.prepare<Columns>(LEFT[which]).all(...params);
   }
 
   /** Something left over is committed, or is somewhere else. */
   forget({ ino, generation }: LeftWrite): void {
-    this.#db.run('DELETE FROM written WHERE ino = ? AND generation = ?', ino, generation);
+    this.#db.transaction(() => {
+      for (const table of ['written', 'pieces'] as const) this.#db.run(DELETE_FILE[table], generation, ino);
+    });
+  }
+}
+
+/** Those of an earlier session have other numbers. In the caller's transaction. */
+export function forgetEntries(db: Database): void {
+  db.run('UPDATE written SET entry = 0 WHERE entry > 0');
+}
+
+/** The server has carried out what these entries of an earlier daemon's journal have committed. */
+export function entriesDone(db: Database, numbers: readonly number[]): void {
+  for (const number of numbers) {
+    db.run(
+      'DELETE FROM pieces WHERE (generation, ino, part) IN (SELECT generation, ino, part FROM written WHERE entry = ?)',
+      number,
+    );
+    db.run('DELETE FROM written WHERE entry = ?', number);
   }
 }

@@ -36,7 +36,7 @@ export interface LocalOperationsOptions {
   /** Whether leases can be trusted now. */
   readonly isTrusted: () => boolean;
   /** An inode has a new version, by this mount's doing. */
-  readonly onVersion: (ino: Ino, version: number) => void;
+  readonly onVersion: (attr: Pick<Attr, 'ino' | 'version' | 'ctime'>) => void;
   readonly onGone: (ino: Ino) => void;
   /** For tests. */
   readonly observer?: OwnObserver | undefined;
@@ -179,7 +179,7 @@ export class LocalOperations {
       if ('put' in change) {
         if (change.put === 'inode') {
           const { parent: _parent, target: _target, ...attr } = change.row;
-          this.#options.onVersion(attr.ino, attr.version);
+          this.#options.onVersion(attr);
           if (change.row.ino === born) cache.born(attr);
           else cache.attr(attr);
         } else if (change.put === 'dentry')
@@ -236,9 +236,10 @@ export class LocalOperations {
   made<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>, reply: ReplyOf<MetaMethods[K]>): void;
   made(method: Method, args: Subjects, reply: unknown): void {
     if (!isNamespace(method)) return;
-    if (metaMethods[method].kind === 'mutation') for (const ino of subjectsOf(args)) this.rows.drop(ino);
+    const changes = metaMethods[method].kind === 'mutation';
+    if (changes) for (const ino of subjectsOf(args)) this.rows.drop(ino);
     for (const attr of attrsOf(method, reply as never)) {
-      this.#options.onVersion(attr.ino, attr.version);
+      if (changes) this.#options.onVersion(attr);
       // While the outcome of some change is not known nothing is learned.
       if (attr.exclusive !== true || !this.#options.cache.isExclusive(attr.ino)) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;
@@ -258,14 +259,14 @@ export class LocalOperations {
   }
 
   /**
-   * The version of a file that is this mount's alone, and of which a write changes no more than bytes, size and
+   * The state of a file that is this mount's alone, and of which a write changes no more than bytes, size and
    * times; undefined: it is not such a file.
    */
-  versionOf(ino: Ino): number | undefined {
+  stateOf(ino: Ino): Pick<Attr, 'version' | 'ctime'> | undefined {
     if (!this.rows.has(ino) || !this.#options.isTrusted()) return undefined;
     // File capabilities and ACLs go, or change, with the commit.
     if ((this.rows.answer({ read: 'xattrs', ino }) as unknown[]).length > 0) return undefined;
-    return (this.rows.answer({ read: 'inode', ino }) as InodeRow | undefined)?.version;
+    return this.rows.answer({ read: 'inode', ino }) as InodeRow | undefined;
   }
 
   /** Somebody else is to see these, or to change them. Nothing more is done to them here; never fails. */

@@ -84,6 +84,8 @@ export class MetadataLink {
   session: SessionId | undefined;
   /** How many connections there have been. */
   connections = 0;
+  /** How often leases have ended before this mount gave them back. */
+  lapses = 0;
   readonly #options: MetadataLinkOptions;
   readonly #clock: Clock;
   readonly #keeper: SessionKeeper;
@@ -278,6 +280,7 @@ export class MetadataLink {
   #up(peer: MetadataPeer, opened: OpenedSession): void {
     if (peer.closed) return;
     this.connections++;
+    if (opened.left.lapsed) this.lapses++;
     this.session = opened.session;
     this.#validUntilMs = opened.sentAtMs + opened.ttlMs;
     this.#leaseTtlMs = opened.leaseTtlMs - limits.leaseMarginMs;

@@ -1,11 +1,9 @@
 /**
  * What an earlier daemon of this mount has answered and left behind when it was killed, or a session that was lost:
- * brought to the servers before anything else is answered. What others have changed meanwhile is not overwritten: it goes as files into
- * `lost+found` in the cache directory, outside the filesystem, and into the log.
+ * brought to the servers before anything else is answered. What others have changed meanwhile is not overwritten:
+ * see lost-and-found.ts.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import type { Clock, Timespec } from '../base/clock.js';
+import { type Clock, compareTimespec, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -13,9 +11,10 @@ import type { Ino } from '../proto/ids.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
 import type { ChunkWriter } from './chunk-writer.js';
 import { ClusterView } from './cluster-view.js';
-import { type RefusedEntry, recoverJournal } from './journal.js';
-import { KeptWrites, type LeftWrite } from './kept-writes.js';
+import { recoverJournal } from './journal.js';
+import { KEPT_BEFORE, KeptWrites, type LeftWrite } from './kept-writes.js';
 import type { MetadataPeer } from './link-call.js';
+import { LostAndFound } from './lost-and-found.js';
 import { openMountDatabase } from './mount-database.js';
 import { PendingFile } from './pending-file.js';
 import { reservedChunkIds } from './reserved-ids.js';
@@ -25,61 +24,9 @@ import { makeWriter } from './session-writer.js';
 
 const log = makeLog('client');
 
-export class LostAndFound {
-  readonly #cacheDir: string;
-  #count = 0;
-
-  constructor(cacheDir: string) {
-    this.#cacheDir = cacheDir;
-  }
-
-  /** Operations that were not carried out, one JSON object to a line. */
-  refused(entries: readonly RefusedEntry[]): void {
-    const lines = entries.map(({ entry, reason }) => {
-      const { method, args, now, ino } = entry;
-      return `${JSON.stringify({ reason, method, args, now, ...(ino === undefined ? {} : { ino }) }, readable)}\n`;
-    });
-    const path = this.#write('operations.jsonl', Buffer.from(lines.join('')));
-    log.error(
-      'changes made here were refused, because others have changed the same meanwhile; they are kept',
-      {
-        count: entries.length,
-        path,
-      },
-    );
-  }
-
-  /** Bytes that were written to a file that is another one by now. */
-  written({ ino, pieces }: LeftWrite, why: string): void {
-    const size = Math.max(0, ...pieces.map(({ offset, bytes }) => offset + bytes.length));
-    const content = Buffer.alloc(size);
-    for (const { offset, bytes } of pieces) bytes.copy(content, offset);
-    const path = this.#write(`inode-${ino}`, content);
-    log.error('what was written to a file here could not be brought to it; it is kept', { ino, why, path });
-  }
-
-  #write(name: string, bytes: Uint8Array): string {
-    const directory = join(this.#cacheDir, 'lost+found');
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const stamp = new Date().toISOString().replaceAll(':', '');
-    const path = join(directory, `${stamp}-${++this.#count}-${name}`);
-    writeFileSync(path, bytes, { mode: 0o600, flag: 'wx' });
-    return path;
-  }
-}
-
-/** Names as text, other bytes as base64. */
-function readable(_key: string, value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || !('type' in value) || !('data' in value)) return value;
-  if (value.type !== 'Buffer' || !Array.isArray(value.data)) return value;
-  const bytes = Buffer.from(value.data as number[]);
-  const text = bytes.toString('utf8');
-  return Buffer.from(text, 'utf8').equals(bytes) ? text : { base64: bytes.toString('base64') };
-}
-
 export interface WritesRecovery {
   readonly kept: KeptWrites;
-  readonly writer: ChunkWriter;
+  readonly writer: Pick<ChunkWriter, 'write' | 'flush'>;
   readonly lost: LostAndFound;
   readonly getattr: (ino: Ino) => Promise<Attr>;
   /** Nobody else can have changed these files since. */
@@ -101,13 +48,14 @@ async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<voi
   const { kept, lost, writer } = over;
   const { ino, mtime, clearPrivileges, pieces } = write;
   try {
-    const why = await whyNot(over, write);
-    if (why !== undefined) lost.written(write, why);
+    const attr = await attrOf(over, ino);
+    const why = attr === undefined ? 'the file is gone' : over.isAlone ? undefined : whyNot(attr, write);
+    if (attr === undefined || why !== undefined) lost.written(write, why ?? 'the file is gone');
     else {
       const file = new PendingFile(ino);
       for (const { offset, bytes } of pieces)
         await writer.write(file, bytes, () => offset, { append: false, clearPrivileges });
-      file.timeSet(mtime);
+      file.timeSet(mtime ?? attr.mtime);
       await writer.flush(file, { durable: true });
     }
     kept.forget(write);
@@ -119,19 +67,23 @@ async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<voi
   }
 }
 
-/** Why it must not be written, if others were there before. */
-async function whyNot(
-  { getattr, isAlone }: WritesRecovery,
-  { ino, version }: LeftWrite,
-): Promise<string | undefined> {
+/** Undefined: it is gone. */
+async function attrOf({ getattr }: WritesRecovery, ino: Ino): Promise<Attr | undefined> {
   try {
-    const attr = await getattr(ino);
-    if (isAlone || attr.version === version) return undefined;
-    return `it may have been changed by others (version ${attr.version}, not ${version})`;
+    return await getattr(ino);
   } catch (error) {
-    if (error instanceof FsError && error.code === 'ENOENT') return 'the file is gone';
+    if (error instanceof FsError && error.code === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+/** Why it must not be written, if others may have been there before. */
+function whyNot(attr: Attr, { version, ctime }: LeftWrite): string | undefined {
+  if (attr.version !== version)
+    return `others have changed the file (it has version ${attr.version}, not ${version})`;
+  if (ctime === undefined) return 'others may have changed the file (an earlier leasefs has kept this)';
+  if (compareTimespec(attr.ctime, ctime) === 0) return undefined;
+  return `others have changed the file (it has another version ${version})`;
 }
 
 /** Sequence numbers that neither the session's mutations have reached nor an earlier attempt: a thousand to a ms. */
@@ -173,7 +125,7 @@ export async function recoverSession(
       },
     });
     await recoverWrites({
-      kept: new KeptWrites(db),
+      kept: new KeptWrites(db, KEPT_BEFORE),
       writer,
       lost: new LostAndFound(cacheDir),
       getattr: (ino) => peer.call('getattr', { ino }, { timeoutMs }),

@@ -42,6 +42,7 @@ export interface OpenedSession {
   readonly session: Identity['session'];
   readonly token: Identity['token'];
   readonly ttlMs: number;
+  readonly left: { readonly lapsed: boolean };
   readonly leaseTtlMs: number;
   readonly now: Timespec;
   readonly map: ClusterMap;

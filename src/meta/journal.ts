@@ -5,7 +5,8 @@
  * Each entry names the versions of the inodes that it went by, and their times. As long as the leases were in force they are as
  * they were; what was done under leases that have ended meanwhile is carried out all the same where nobody has
  * changed those inodes, and refused where somebody has. A refused entry changes nothing; whatever went by what it
- * would have changed is refused as well, because versions differ from then on.
+ * would have changed is refused as well, because versions differ from then on. A commit carries many files that have
+ * nothing to do with one another: it is refused for those that others have changed.
  *
  * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction.
  */
@@ -25,6 +26,7 @@ import { type Granted, inodesOf, LeasesInTheWay } from './leases.js';
 import { contextOf } from './mutations.js';
 import { checkChunks, type MetaParts } from './service.js';
 import type { Session } from './sessions.js';
+import type { MetaStore } from './store.js';
 
 type Args = ArgsOf<MetaMethods['journal']>;
 type Entry = Args['entries'][number];
@@ -84,7 +86,13 @@ function carryOut(parts: MetaParts, session: Session, entries: readonly Entry[],
   try {
     for (const entry of entries) {
       try {
-        apply(parts, session, entry, progress.granted);
+        const changed = changedMeanwhile(store, entry.saw);
+        const [first] = changed;
+        const inos = changed.map(({ ino }) => ino);
+        const isSome = entry.method === 'commit' && changed.length < entry.saw.length;
+        if (first !== undefined && !isSome) throw new Refusal(first.reason);
+        apply(parts, session, first === undefined ? entry : without(entry, inos), progress.granted);
+        if (first !== undefined) progress.refused.push({ number, reason: first.reason, inos });
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
         progress.refused.push({ number, reason: error.message });
@@ -100,18 +108,26 @@ function carryOut(parts: MetaParts, session: Session, entries: readonly Entry[],
   return { ...progress, inTheWay: undefined };
 }
 
+/** What an entry went by that is not so any more. */
+function changedMeanwhile(store: MetaStore, saw: Entry['saw']): { ino: Ino; reason: string }[] {
+  return saw.flatMap(([ino, version, ctime]) => {
+    const row = store.answer({ read: 'inode', ino }) as InodeRow | undefined;
+    if (row?.version !== version)
+      return [{ ino, reason: `inode ${ino} has version ${row?.version ?? 'none'} instead of ${version}` }];
+    if (compareTimespec(row.ctime, ctime) === 0) return [];
+    return [{ ino, reason: `inode ${ino} has another version ${version}` }];
+  });
+}
+
+/** A commit but for these files; its shape was checked. */
+function without(entry: Entry, inos: readonly Ino[]): Entry {
+  const args = entry.args as ArgsOf<MetaMethods['commit']>;
+  return { ...entry, args: { ...args, files: args.files.filter(({ ino }) => !inos.includes(ino)) } };
+}
+
 /** **Errors:** Refusal; LeasesInTheWay; the store's FsError. */
 function apply(parts: MetaParts, session: Session, entry: Entry, granted: Progress['granted']): void {
   const { store, leases } = parts;
-  for (const [ino, version, ctime] of entry.saw) {
-    const row = store.answer({ read: 'inode', ino }) as InodeRow | undefined;
-    // A commit passes over what is gone, and must not be lost to the other files that it carries.
-    if (row === undefined && entry.method === 'commit') continue;
-    if (row?.version !== version)
-      throw new Refusal(`inode ${ino} has version ${row?.version ?? 'none'} instead of ${version}`);
-    if (compareTimespec(row.ctime, ctime) !== 0)
-      throw new Refusal(`inode ${ino} has another version ${version}`);
-  }
   const reads = new Set<Ino>();
   const changes = changesOf(parts, session, entry, reads);
   leases.checkKnown(session.id, { reads, writes: inodesOf(changes) });

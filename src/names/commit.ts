@@ -40,8 +40,8 @@ interface WrittenFile {
 }
 
 /**
- * Applies written extents, sizes and times to files. Files that are gone are named in `missing`; nothing of
- * theirs counts. Several entries for one inode act as one after the other.
+ * Applies written extents, sizes and times to files. Files that are gone, or have changed since they were as the
+ * writer says, are named in `missing`; nothing of theirs counts. Several entries for one inode act as one after the other.
  * **Errors:** EINVAL when an extent names no known chunk or bytes beyond its end, a chunk is named with
  * another length or checksum than before, or an inode is no regular file; EFBIG beyond limits.fileBytes.
  */
@@ -56,7 +56,7 @@ export function* commit(
   const attrs: ReplyOf<MetaMethods['commit']>['attrs'] = [];
   for (const [ino, parts] of byInode(args.files)) {
     const row = yield* writableInode(ino);
-    if (row === undefined) {
+    if (row === undefined || parts.some((part) => isOvertaken(row, part))) {
       missing.push(ino);
       continue;
     }
@@ -142,6 +142,10 @@ function* writableInode(ino: Ino): Reading<InodeRow | undefined> {
   if (!isRegular(row.mode)) throw new FsError('EINVAL', 'commit', { detail: `inode ${ino} is no file` });
   return row;
 }
+
+/** What was written under a lease that has ended meanwhile must not go over what others have made since. */
+const isOvertaken = ({ version, ctime }: InodeRow, { since }: FileCommit): boolean =>
+  since !== undefined && (since.version !== version || compareTimespec(since.ctime, ctime) !== 0);
 
 function* writeFile(
   now: Timespec,

@@ -105,7 +105,8 @@ export const leaseMethods = {
    * Carries out, in order, what a mount has done under its exclusive leases. `first` is the number of the first
    * entry; numbers of a session begin with 1 and have no gaps, and what was carried out before is passed over,
    * so that this may be sent again. `leases`: the exclusive ones on the new inodes. `refused`: entries that were
-   * not carried out, because something they went by is not as it was or not as it has to be.
+   * not carried out, because something they went by is not as it was or not as it has to be; with `inos`, commits
+   * that were carried out but for these files.
    * **Codes:** badMessage (a gap, or an entry that no mount would make).
    */
   journal: method('control', {
@@ -116,7 +117,13 @@ export const leaseMethods = {
     }),
     reply: Type.Object({
       leases: Type.Array(Type.Object({ ino: tIno, epoch: tCount })),
-      refused: Type.Array(Type.Object({ number: tCount, reason: Type.String() })),
+      refused: Type.Array(
+        Type.Object({
+          number: tCount,
+          reason: Type.String(),
+          inos: Type.Optional(Type.Array(tIno, { maxItems: limits.journalSaw })),
+        }),
+      ),
     }),
     errnos: ['ENOSPC'],
   }),

@@ -102,6 +102,8 @@ export const limits = {
   journalSaw: 4200,
   /** Bytes pending of a file up to which close(2) only keeps them on this machine's disk. */
   keptBytesPerFile: 1 * MIB,
+  /** And of all files together, what the server has not answered for included. */
+  keptBytes: 64 * MIB,
   /** Inode numbers a mount reserves at a time, and how few are left when the next are fetched. */
   inodesReserved: 4096,
   inodesLow: 2048,

@@ -69,7 +69,6 @@ export const tChunkRecord = Type.Object({
 });
 export type ChunkRecord = Static<typeof tChunkRecord>;
 
-/** What one commit does to one file. */
 export const tFileCommit = Type.Object({
   ino: tIno,
   /** In write order: a later one overwrites what it overlaps. */
@@ -80,6 +79,7 @@ export const tFileCommit = Type.Object({
   minSize: tCount,
   mtime: tTimespec,
   over: Type.Optional(tTimespec),
+  since: Type.Optional(Type.Object({ version: tCount, ctime: tTimespec })),
   clearPrivileges: Type.Boolean(),
 });
 export type FileCommit = Static<typeof tFileCommit>;
@@ -372,8 +372,8 @@ export const metaMethods = {
   }),
   /**
    * Makes written data part of files, in one transaction. Each chunk must be on its replicas' disks before.
-   * Files whose inode is gone are skipped and named in `missing`. With `durable` the reply comes after the
-   * metadata is on disk, this commit's and everything earlier.
+   * Files whose inode is gone, or is not as it was `since`, are skipped and named in `missing`. With `durable` the
+   * reply comes after the metadata is on disk, this commit's and everything earlier.
    */
   commit: method('mutation', {
     args: Type.Object({

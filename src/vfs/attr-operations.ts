@@ -73,7 +73,7 @@ export class AttrOperations {
     // Pending bytes that stay are seen by others later than the new size: their kernels go by the time.
     else if (change.size !== undefined) pending.comesAfter(() => this.#mount.fs.now());
     if (change.mode !== undefined) pending.clearPrivileges = false;
-    this.#mount.fs.pendingChanged(pending);
+    this.#mount.fs.pendingChanged(pending, change.size);
     return state.changed(attr, this.#mount.fs.connections, change.size !== undefined);
   }
 

@@ -113,7 +113,7 @@ export class FileOperations {
       const attr = await opens.mark(state, { truncate: true, request });
       fs.seen(attr);
       state.pending.truncate(0);
-      fs.pendingChanged(state.pending);
+      fs.pendingChanged(state.pending, 0);
       state.changed(attr, fs.connections, true);
     };
     await fs.writer.exclusive(state.pending, mark, request);
@@ -146,7 +146,7 @@ export class FileOperations {
       if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
       if (truncate && !created) {
         state.pending.truncate(0);
-        fs.pendingChanged(state.pending);
+        fs.pendingChanged(state.pending, 0);
       }
       const known = state.changed(attr, fs.connections, truncate);
       return { entry: this.#mount.entry(known, node.parent), open: this.#opened(state, flags) };

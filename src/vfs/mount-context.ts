@@ -45,6 +45,10 @@ export class MountContext {
       forget: (inodes) => this.#forget(inodes),
       settle: (leases) => withinRecall(this.#settle(leases), fs.clock),
     };
+    fs.onBytesLost = (ino) => {
+      const detail = 'others have changed the file, or the session was lost';
+      this.files.get(ino)?.pending.recordFailure(new FsError('EIO', 'write-back', { detail }));
+    };
     fs.onSessionLost = () => {
       this.locks.sessionLost();
       this.opens.remarkAll(this.files.states());

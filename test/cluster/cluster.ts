@@ -21,6 +21,8 @@ export interface ClusterOptions {
   readonly replicas?: number;
   /** What each chunk server may store; those not named take it from their disk. */
   readonly capacitiesBytes?: readonly number[];
+  /** Before anything runs. */
+  readonly prepare?: (scratch: ScratchDirectory) => Promise<void>;
   /** Another `leasefs` than the one that was compiled here. */
   readonly executable?: string;
 }
@@ -79,6 +81,7 @@ export class Cluster {
   static async start(t: TestLike, options: ClusterOptions): Promise<Cluster> {
     const cluster = new Cluster(options);
     t.teardown(() => cluster.scratch.end());
+    await options.prepare?.(cluster.scratch);
     await cluster.meta.start();
     await Promise.all(cluster.chunks.map((chunk) => chunk.start()));
     await cluster.untilUp(cluster.chunks.length);

@@ -72,8 +72,8 @@ export interface JournalledEntry {
   readonly number: number;
   readonly now: Timespec;
   readonly saw: readonly (readonly [Ino, number, Timespec])[];
-  /** What is gone is passed over instead of refused: a commit of many files. */
-  readonly passesOverGone: boolean;
+  /** It passes over files that are gone, or that others have changed. */
+  readonly isCommit: boolean;
 }
 
 interface Asked {
@@ -264,7 +264,7 @@ export class History {
     const journal = this.#journals.get(session) ?? new Map<number, JournalledEntry>();
     this.#journals.set(session, journal);
     for (const [at, { method, now, saw }] of entries.entries())
-      journal.set(first + at, { number: first + at, now, saw, passesOverGone: method === 'commit' });
+      journal.set(first + at, { number: first + at, now, saw, isCommit: method === 'commit' });
   }
 
   /** What has come of a session's journal, from this number on. */

@@ -132,22 +132,23 @@ export class Logical {
 
   carriedOut(
     session: SessionId,
-    { number, now, passesOverGone }: JournalledEntry,
+    { number, now, isCommit }: JournalledEntry,
     changes: readonly RowChange[],
   ): void {
     const mount = this.#history.mountOf(session);
     const what = `entry ${number} of the journal of ${mount}`;
     const own = this.#own.find((each) => each.mount === mount && each.key === keyOf(now));
+    const shown = touched(changes);
     for (const [ino, { ctime }] of own?.saw ?? []) {
+      if (isCommit && !shown.has(ino)) continue;
       const row = this.#server.inodes.get(ino);
-      if (row === undefined && passesOverGone) continue;
       if (row === undefined || compareTimespec(row.ctime, ctime) !== 0)
         this.#violated(`${what} is carried out on an inode ${ino} that others have changed`);
     }
     this.#server.apply(changes);
     if (own === undefined) {
       // Opens are said again to the next session.
-      if (touched(changes).size > 0) this.#violated(`${what} is carried out twice`);
+      if (shown.size > 0) this.#violated(`${what} is carried out twice`);
       return;
     }
     if (own.isInDoubt) {

@@ -263,6 +263,8 @@ export class Observer {
     const hides =
       own !== undefined &&
       !own.isVoid &&
+      // Others may have been there before it could be committed: then it is in lost+found.
+      !own.isInDoubt &&
       own.generation === at.generation &&
       !this.#isCommitted(own.value, window.from);
     const committedAt = own === undefined ? undefined : this.history.committedAt.get(own.value);

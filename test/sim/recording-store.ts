@@ -107,13 +107,13 @@ export class RecordingStore implements MetaStore {
   apply(changes: readonly RowChange[]): void {
     const altered = this.altered(changes);
     const journal = this.#journal;
-    const entry = journal?.entries.find(({ saw, passesOverGone }) =>
-      saw.every(([ino, version, ctime]) => {
+    const entry = journal?.entries.find(({ saw, isCommit }) => {
+      const isAsSeen = ([ino, version, ctime]: (typeof saw)[number]): boolean => {
         const row = this.#inode(ino);
-        if (row === undefined) return passesOverGone;
-        return row.version === version && compareTimespec(row.ctime, ctime) === 0;
-      }),
-    );
+        return row?.version === version && compareTimespec(row.ctime, ctime) === 0;
+      };
+      return isCommit ? saw.some(isAsSeen) : saw.every(isAsSeen);
+    });
     if (journal !== undefined && entry !== undefined)
       journal.entries = journal.entries.filter(({ number }) => number > entry.number);
     this.#rows.apply(altered);
