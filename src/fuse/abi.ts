@@ -127,8 +127,6 @@ export const Fopen = {
   DIRECT_IO: 1 << 0,
   KEEP_CACHE: 1 << 1,
   CACHE_DIR: 1 << 3,
-  /** Since 7.35. */
-  NOFLUSH: 1 << 5,
 } as const;
 
 /** open(2)'s, in fuse_write_in.flags. */

@@ -157,8 +157,7 @@ function putOpen(frame: Buffer, at: number, fh: number, flags: number): void {
 }
 
 function openFlagsOf(open: OpenReply): number {
-  const pages = (open.directIo ? Fopen.DIRECT_IO : 0) | (open.keepCache ? Fopen.KEEP_CACHE : 0);
-  return pages | (open.noFlush ? Fopen.NOFLUSH : 0);
+  return (open.directIo ? Fopen.DIRECT_IO : 0) | (open.keepCache ? Fopen.KEEP_CACHE : 0);
 }
 
 /** fuse_open_out for a file. */

@@ -74,8 +74,6 @@ export class FileOperations {
       fh: this.#handles.add(handle),
       keepCache: this.#mount.keepPages(state.ino),
       directIo: handle.append,
-      // A close has something to do where something was written, and where locks go with it.
-      noFlush: !handle.writable && !this.#mount.locks.isLocked(state.ino),
     };
   }
 

@@ -112,11 +112,6 @@ export class LockOperations {
     }
   }
 
-  /** Whether a process here has, or asks for, fcntl locks on the file. */
-  isLocked(ino: Ino): boolean {
-    return this.#table.has(ino, 'fcntl');
-  }
-
   /** A process closes a descriptor: its fcntl locks on the file go, whichever descriptor set them. */
   closed(request: Request, ino: Ino, owner: LockOwner | undefined): MaybePromise<void> {
     const locks = owner === undefined ? undefined : this.#table.find(ino, 'fcntl', owner);

@@ -17,11 +17,6 @@ export class MountLockTable {
     return this.#owners.size === 0 ? undefined : this.#owners.get(keyOf(ino, space, owner));
   }
 
-  has(ino: Ino, space: LockSpace): boolean {
-    for (const locks of this.#owners.values()) if (locks.ino === ino && locks.space === space) return true;
-    return false;
-  }
-
   /** The owner's locks, made when there are none, noted for the handle. End with `leave`. */
   enter(ino: Ino, fh: number, space: LockSpace, owner: LockOwner): OwnerLocks {
     const key = keyOf(ino, space, owner);

@@ -50,8 +50,6 @@ export interface OpenReply {
   readonly keepCache: boolean;
   /** Bypass the page cache for this handle, where that can be done without harm to mmap. */
   readonly directIo: boolean;
-  /** Closing a descriptor of this handle is not said (`flush`), only the last one's end (`release`). */
-  readonly noFlush: boolean;
 }
 
 /** A directory entry with where to go on behind it (d_off). */

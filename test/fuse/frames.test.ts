@@ -319,17 +319,9 @@ t.test('an older kernel gets its own minor version and only what it offered', (t
   t.end();
 });
 
-t.test('an open whose closes need not be said is answered so', (t) => {
-  const { session, recorder, replies } = conversation({ begun: true });
-  recorder.answer('open', () => ({ fh: 77, keepCache: false, directIo: false, noFlush: true }));
-  session.serve(golden.request.get('open') ?? Buffer.alloc(0));
-  t.equal(replies.at(-1)?.readUInt32LE(24), 1 << 5);
-  t.end();
-});
-
 t.test('an open that truncates clears setuid and setgid when the kernel leaves it to us', (t) => {
   const { session, recorder } = conversation({ begun: true });
-  const open = { fh: 77, keepCache: true, directIo: true, noFlush: false };
+  const open = { fh: 77, keepCache: true, directIo: true };
   const entry = { attr: { ...goldenAttr, mode: 0o104755 }, entryTimeoutMs: 0, attrTimeoutMs: 0 };
   recorder.answer('create', () => ({ entry, open }));
   for (const name of ['open', 'create']) {

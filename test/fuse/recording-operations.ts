@@ -28,7 +28,7 @@ export const goldenAttr: Attr = {
 
 const entry = { attr: goldenAttr, entryTimeoutMs: 1500, attrTimeoutMs: 2250 };
 const attr = { attr: goldenAttr, attrTimeoutMs: 2250 };
-const open = { fh: 77, keepCache: true, directIo: true, noFlush: false };
+const open = { fh: 77, keepCache: true, directIo: true };
 
 /** What each operation answers unless told otherwise. */
 const ANSWERS: Readonly<Record<string, unknown>> = {

@@ -305,7 +305,7 @@ export class ToyOperations implements Operations {
   #open(node: Node, flags: number): OpenReply {
     if ((flags & O_TRUNC) !== 0) this.#resize(node, 0);
     const special = node.parent === this.#root && this.#isSpecial(node);
-    return { fh: this.#nextFh++, keepCache: false, directIo: special, noFlush: false };
+    return { fh: this.#nextFh++, keepCache: false, directIo: special };
   }
 
   #isSpecial(node: Node): boolean {

@@ -15,8 +15,6 @@ import { KernelNames } from './kernel-names.js';
 export class Kernel extends KernelNames {
   /** What each handle is open on. */
   readonly #handles = new Map<number, CachedInode>();
-  /** Of those, whose close is not said. */
-  readonly #unflushed = new Set<number>();
 
   async create(parent: Ino, name: string, mode: number, flags: number): Promise<{ ino: Ino; fh: number }> {
     const args = { parent, name: bytesOf(name), mode };
@@ -51,10 +49,8 @@ export class Kernel extends KernelNames {
     const what = `open ${ino}${isTruncating ? ' truncating' : ''}`;
     const ask = (): Promise<OpenReply> =>
       this.ask(what, [ino], (request) => this.options.vfs.open(request, ino, flags));
-    const opened = await (isTruncating ? this.observer.cutting(this.name, ino, ask) : ask());
-    const { fh, keepCache, noFlush } = opened;
+    const { fh, keepCache } = await (isTruncating ? this.observer.cutting(this.name, ino, ask) : ask());
     this.#opened(inode, fh);
-    if (noFlush) this.#unflushed.add(fh);
     if (!keepCache || isTruncating) this.cache.dropPages(inode);
     if (isTruncating) {
       inode.attrVersion = ++this.cache.attrVersion;
@@ -152,10 +148,8 @@ export class Kernel extends KernelNames {
   async close(fh: number): Promise<void> {
     const inode = this.#handle(fh);
     try {
-      if (!this.#unflushed.has(fh))
-        await this.#storing('flush', fh, (vfs, ino, request) => vfs.flush(request, ino, fh));
+      await this.#storing('flush', fh, (vfs, ino, request) => vfs.flush(request, ino, fh));
     } finally {
-      this.#unflushed.delete(fh);
       this.#handles.delete(fh);
       inode.pins--;
       await this.ask(`release ${inode.ino}`, [inode.ino], () => this.options.vfs.release(inode.ino, fh));

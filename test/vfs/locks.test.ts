@@ -59,27 +59,6 @@ t.test('a close without locks asks nobody, one with locks lets go', async (t) =>
   a.network.allow(cluster.metaUrl);
 });
 
-t.test('closes are said where something was written or is locked', async (t) => {
-  const { ino, a } = await two(t);
-  const noFlush = async (flags: number) => (await a.vfs.open(root, ino, flags)).noFlush;
-  t.same([await noFlush(0), await noFlush(1), await noFlush(2)], [true, false, false]);
-  t.equal(await a.set({ space: 'flock' }), 'ok');
-  t.equal(await noFlush(0), true, 'flock belongs to the description, whose end is said');
-  t.equal(await a.set(), 'ok');
-  t.equal(await noFlush(0), false);
-  await a.vfs.flush(root, ino, a.fh, owner);
-  t.equal(await noFlush(0), true);
-});
-
-t.test('a lock set through a handle for reading goes with its last close', async (t) => {
-  const { ino, a, b } = await two(t);
-  const { fh } = await a.vfs.open(root, ino, 0);
-  await a.vfs.setlk(root, ino, fh, lock({ type: 'read' }), false);
-  t.equal(await b.set(), 'EAGAIN');
-  await a.vfs.release(ino, fh);
-  t.equal(await b.set({}, { wait: true }), 'ok');
-});
-
 t.test('the last close of a description lets go of flock and OFD locks', async (t) => {
   const { ino, a, b } = await two(t);
   t.equal(await a.set(), 'ok');
