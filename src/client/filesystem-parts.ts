@@ -150,7 +150,6 @@ export function makeParts(
     isDirty: (ino) => journal.isDirty(ino),
     clock,
     isTrusted: () => own.isTrusted,
-    onTaken: ({ attr }) => own.taken(attr),
   });
   const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });

@@ -27,8 +27,6 @@ export interface LeaseTakerOptions {
   readonly clock: Clock;
   /** Whether leases can be trusted now, and anything is to be done here. */
   readonly isTrusted: () => boolean;
-  /** The rows of an inode are here. */
-  readonly onTaken: (taken: Taken) => void;
 }
 
 /** Directories of which it is remembered that something in them was changed. */
@@ -147,11 +145,10 @@ export class LeaseTaker {
   }
 
   #taken(taken: Taken): void {
-    const { cache, rows, isDirty, onTaken } = this.#options;
+    const { cache, rows, isDirty } = this.#options;
     const { attr, entries } = taken;
     if (!cache.taken(taken) || isDirty(attr.ino) || !rows.adopt(taken)) return;
     if (entries !== undefined) cache.takenEntries(attr.ino, entries);
-    onTaken(taken);
   }
 
   #refused(ino: Ino): void {

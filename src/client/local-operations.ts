@@ -249,11 +249,6 @@ export class LocalOperations {
     }
   }
 
-  /** The rows of something that was there before are here. */
-  taken({ ino, version }: Attr): void {
-    this.#options.onVersion(ino, version);
-  }
-
   get isTrusted(): boolean {
     return this.#options.isTrusted();
   }

@@ -59,7 +59,6 @@ function rig(children = 3) {
     isDirty: () => false,
     clock,
     isTrusted: () => true,
-    onTaken: () => {},
   });
   const answer = async (...taken: Taken[]): Promise<void> => answers.shift()?.(taken);
   return { cache, rows, taker, asked, answer, clock };
