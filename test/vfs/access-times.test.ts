@@ -42,6 +42,7 @@ t.test('without the option, and read-only, reading moves nothing', async (t) => 
   const reader = await cluster.mount({ readOnly: true, accessTimes: strictatime });
   await writeFile(vfs, 'plain', bytesOf('text'));
   const ino = await inoOf(vfs, 'plain');
+  await inoOf(reader.vfs, 'plain');
   for (const mount of [vfs, reader.vfs]) {
     t.notOk(await moved(mount, ino, () => readFile(mount, 'plain')));
     t.notOk(await moved(mount, ROOT_INO, () => list(mount, ROOT_INO)));

@@ -61,6 +61,7 @@ t.test(
     const { attr } = await a.vfs.getattr(root, ino, open.fh);
     t.equal(attr.size, 15);
     t.equal((await readAll(a.vfs, ino, open.fh)).toString(), `${'\0'.repeat(10)}hello`);
+    await b.vfs.lookup(root, ROOT_INO, bytesOf('f2'));
     t.equal(
       (await b.vfs.getattr(root, ino, undefined)).attr.size,
       15,
