@@ -47,6 +47,13 @@ export interface JournalOptions {
   readonly onRefused: (entries: readonly RefusedEntry[]) => void;
 }
 
+/** The session ended while somebody waited; what is left in the journal goes on under the next one. */
+export class SessionLostError extends FsError {
+  constructor() {
+    super('EIO', 'journal', { detail: 'the session was lost' });
+  }
+}
+
 const packr = new Packr({ useRecords: false });
 
 /** Of a commit what is about these inodes; another entry as it is. */
@@ -170,8 +177,7 @@ export class Journal {
       number: index + 1,
     }));
     // Bytes may have gone with the session, and the numbers that they wait for are none any more.
-    for (const { done } of this.#waiters.splice(0))
-      done(new FsError('EIO', 'journal', { detail: 'the session was lost' }));
+    for (const { done } of this.#waiters.splice(0)) done(new SessionLostError());
     // In one step: a daemon that is killed meanwhile leaves the one or the other.
     this.#db.transaction(() => {
       this.#db.run('DELETE FROM entries');

@@ -9,7 +9,7 @@ import { JOURNALLED } from '../proto/lease-methods.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
-import type { Journal } from './journal.js';
+import { type Journal, SessionLostError } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseHolder } from './lease-holder.js';
 import type { LeaseTaker } from './lease-taker.js';
@@ -115,7 +115,10 @@ export class MetadataCalls {
   ): Promise<ReplyOf<MetaMethods[K]>> {
     const { clock, journal } = this.#options;
     const { timeoutMs = this.#options.timeoutMs, request } = options;
-    await boundedWait({ clock, timeoutMs, request, op: method }, (done) => journal.whenFlushed(done));
+    await boundedWait({ clock, timeoutMs, request, op: method }, (done) =>
+      // What is asked for now is asked for under the next session.
+      journal.whenFlushed((error) => done(error instanceof SessionLostError ? undefined : error)),
+    );
     return await this.call(method, args, options);
   }
 
