@@ -69,6 +69,7 @@ export const tChunkRecord = Type.Object({
 });
 export type ChunkRecord = Static<typeof tChunkRecord>;
 
+/** What one commit does to one file. */
 export const tFileCommit = Type.Object({
   ino: tIno,
   /** In write order: a later one overwrites what it overlaps. */
@@ -78,7 +79,9 @@ export const tFileCommit = Type.Object({
   /** The file is at least this long afterwards; means nothing with `append`. */
   minSize: tCount,
   mtime: tTimespec,
+  /** The time of modification that the bytes were written over; if it is another now, others have written since. */
   over: Type.Optional(tTimespec),
+  /** As the inode has to be: if it is otherwise, the file is passed over. */
   since: Type.Optional(Type.Object({ version: tCount, ctime: tTimespec })),
   clearPrivileges: Type.Boolean(),
 });
