@@ -122,13 +122,14 @@ export function makeParts(
       }
     },
   });
+  const isTrusted = (): boolean => options.asksAlways !== true && link.leasesTrustedMs > 0;
   const own: LocalOperations = new LocalOperations({
     cache: leases,
     journal,
     numbers,
     now: () => link.serverClock.now(),
     session: () => link.session,
-    isTrusted: () => options.asksAlways !== true && link.leasesTrustedMs > 0,
+    isTrusted,
     observer: options.ownObserver,
     onVersion: (attr) => kept.version(attr.ino, attr),
     onGone: (ino) => kept.gone(ino),
@@ -149,7 +150,7 @@ export function makeParts(
     rows: own.rows,
     isDirty: (ino) => journal.isDirty(ino),
     clock,
-    isTrusted: () => own.isTrusted,
+    isTrusted,
   });
   const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });

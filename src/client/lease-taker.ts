@@ -29,8 +29,8 @@ export interface LeaseTakerOptions {
   readonly isTrusted: () => boolean;
 }
 
-/** Directories of which it is remembered that something in them was changed. */
-const CHANGED_IN_MAX = 1024;
+/** Directories of which it is remembered when something in them was asked for. */
+const ASKED_IN_MAX = 1024;
 /** Inodes that were refused a short while ago. */
 const REFUSED_MAX = 16_384;
 
@@ -38,7 +38,7 @@ export class LeaseTaker {
   readonly #options: LeaseTakerOptions;
   readonly #asked = new Map<Ino, Promise<void>>();
   /** When something in a directory was last asked for; oldest first. */
-  readonly #changedInMs = new Map<Ino, number>();
+  readonly #askedInMs = new Map<Ino, number>();
   /** Until when it is not asked again; oldest first. */
   readonly #refusedUntilMs = new Map<Ino, number>();
 
@@ -91,8 +91,8 @@ export class LeaseTaker {
   /** Whether something in it was asked for a short while ago, too. */
   #isAgain(directory: Ino): boolean {
     const nowMs = this.#options.clock.monotonicMs();
-    const beforeMs = this.#changedInMs.get(directory);
-    remember(this.#changedInMs, { key: directory, value: nowMs, most: CHANGED_IN_MAX });
+    const beforeMs = this.#askedInMs.get(directory);
+    remember(this.#askedInMs, { key: directory, value: nowMs, most: ASKED_IN_MAX });
     return beforeMs !== undefined && nowMs - beforeMs < limits.takeAgainMs;
   }
 

@@ -66,7 +66,7 @@ export interface OwnObserver {
 }
 
 const journalled: ReadonlySet<string> = new Set(JOURNALLED);
-const isJournalled = (method: Method): method is Journalled => journalled.has(method);
+export const isJournalled = (method: Method): method is Journalled => journalled.has(method);
 /** About identifiers alone: they may go at any time. */
 const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
 const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
@@ -247,10 +247,6 @@ export class LocalOperations {
       this.rows.adoptNew({ ...plain, parent, target: args.target ?? null }, method === 'create');
       void this.#options.numbers.prepare();
     }
-  }
-
-  get isTrusted(): boolean {
-    return this.#options.isTrusted();
   }
 
   /**

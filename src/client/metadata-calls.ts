@@ -5,7 +5,6 @@
  */
 import type { Clock } from '../base/clock.js';
 import { FsError } from '../proto/errno.js';
-import { JOURNALLED } from '../proto/lease-methods.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
@@ -13,7 +12,7 @@ import { type Journal, SessionLostError } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseHolder } from './lease-holder.js';
 import type { LeaseTaker } from './lease-taker.js';
-import type { LocalOperations } from './local-operations.js';
+import { isJournalled, type LocalOperations } from './local-operations.js';
 import type { MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import type { Subjects } from './subjects.js';
 
@@ -75,7 +74,7 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    await this.#wait(event, method, options);
+    await this.#wait(method, options, ended(event));
     return await this.call(method, args, options);
   }
 
@@ -87,24 +86,11 @@ export class MetadataCalls {
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
     const { own, taker } = this.#options;
-    await this.#wait(taking, method, options);
+    await this.#wait(method, options, ended(taking));
     const done = own.run(method, args);
     if (done !== undefined) return done;
     taker.inVain(args);
     return await this.call(method, args, options);
-  }
-
-  async #wait<Reply>(
-    event: Promise<unknown>,
-    op: Method,
-    options: MetadataCallOptions<Reply>,
-  ): Promise<void> {
-    const { clock } = this.#options;
-    const { timeoutMs = this.#options.timeoutMs, request } = options;
-    await boundedWait({ clock, timeoutMs, request, op }, (done) => {
-      void event.finally(() => done());
-      return () => {};
-    });
   }
 
   /** As `call`, once the server knows what was done here. */
@@ -113,13 +99,22 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    const { clock, journal } = this.#options;
-    const { timeoutMs = this.#options.timeoutMs, request } = options;
-    await boundedWait({ clock, timeoutMs, request, op: method }, (done) =>
+    const { journal } = this.#options;
+    await this.#wait(method, options, (done) =>
       // What is asked for now is asked for under the next session.
       journal.whenFlushed((error) => done(error instanceof SessionLostError ? undefined : error)),
     );
     return await this.call(method, args, options);
+  }
+
+  #wait<Reply>(
+    op: Method,
+    options: MetadataCallOptions<Reply>,
+    subscribe: Parameters<typeof boundedWait>[1],
+  ): Promise<void> {
+    const { clock } = this.#options;
+    const { timeoutMs = this.#options.timeoutMs, request } = options;
+    return boundedWait({ clock, timeoutMs, request, op }, subscribe);
   }
 
   #send<K extends Method>(
@@ -130,11 +125,11 @@ export class MetadataCalls {
     const { link, leases, own, holder } = this.#options;
     const { onLate } = options;
     const { moment } = leases;
-    const ended = own.sending(method);
+    const sent = own.sending(method);
     let onOver = (): void => {};
     const over = new Promise<void>((resolve) => {
       onOver = (): void => {
-        ended();
+        sent();
         resolve();
       };
     });
@@ -177,11 +172,17 @@ const DURING_RECOVERY: ReadonlySet<Method> = new Set([
   'returnLeases',
 ]);
 
-const journalled: ReadonlySet<string> = new Set(JOURNALLED);
+/** Tells of the end of something that cannot be called off. */
+const ended =
+  (event: Promise<unknown>) =>
+  (done: () => void): (() => void) => {
+    void event.finally(() => done());
+    return () => {};
+  };
 
 /** What is better done here: not what only tells the server which files are open. */
 const isDoneHere = (method: Method, args: Subjects): boolean =>
-  journalled.has(method) && method !== 'release' && (method !== 'open' || args.truncate === true);
+  isJournalled(method) && method !== 'release' && (method !== 'open' || args.truncate === true);
 
 const isLookup = (method: string, _args: unknown): _args is ArgsOf<MetaMethods['lookup']> =>
   method === 'lookup';
