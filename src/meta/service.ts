@@ -23,6 +23,7 @@ import { journalHandler } from './journal.js';
 import { type Granted, inodesOf, type Leases, markLeases } from './leases.js';
 import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
+import { revalidateHandler } from './revalidate.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
 import type { MetaStore } from './store.js';
@@ -57,6 +58,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     ...lockHandlers(parts, connection),
     ...leaseHandlers(parts, connection),
     journal: journalHandler(parts, connection),
+    revalidate: revalidateHandler(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),
