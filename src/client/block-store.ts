@@ -31,6 +31,7 @@ import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { Database } from '../sqlite/database.js';
 import { BLOCK_BYTES } from './block-cache.js';
+import { BlockMap, type Words } from './block-map.js';
 import type { CacheDatabase } from './cache-database.js';
 
 const log = makeLog('client');
@@ -74,6 +75,8 @@ export class BlockStore {
   readonly #capacityBytes: number;
   readonly #freeBytes: () => number;
   #fd: number | undefined;
+  /** INVARIANT: what there are rows of. */
+  readonly #present = new BlockMap();
   /** Slots from here on were never used. */
   #end = 0;
   #free: number[] = [];
@@ -111,9 +114,17 @@ export class BlockStore {
     this.#use = Math.max(this.#use, (totals?.used ?? 0) + 1);
     this.#free = totals !== undefined && totals.count < totals.end ? this.#gaps(db) : [];
     this.#fit(db);
+    this.#map(db);
     const fd = this.#fd;
     if (fd !== undefined && fstatSync(fd).size > this.#end * BLOCK_BYTES)
       ftruncateSync(fd, this.#end * BLOCK_BYTES);
+  }
+
+  #map(db: Database): void {
+    const bits = (from: number): string =>
+      `sum(CASE WHEN block BETWEEN ${from} AND ${from + 31} THEN 1 << (block - ${from}) ELSE 0 END)`;
+    const sql = `SELECT chunk, ${bits(0)} AS low, ${bits(32)} AS high FROM blocks GROUP BY chunk`;
+    this.#present.replace(db.prepare<{ chunk: ChunkId } & Words>(sql).iterate());
   }
 
   #gaps(db: Database): number[] {
@@ -143,6 +154,7 @@ export class BlockStore {
   }
 
   #find({ chunk, block }: Block): Place | undefined {
+    if (!this.#present.has(chunk, block)) return undefined;
     return this.#cache.attempt(
       (db) =>
         db
@@ -190,6 +202,7 @@ export class BlockStore {
 
   #forget(db: Database, { chunk, block }: Block, slot: number): void {
     db.run('DELETE FROM blocks WHERE chunk = ? AND block = ?', chunk, block);
+    this.#present.delete(chunk, block);
     this.#free.push(slot);
   }
 
@@ -307,6 +320,7 @@ export class BlockStore {
         crc32c(bytes),
         use,
       );
+      this.#present.add(chunk, block);
     }
   }
 
@@ -328,8 +342,10 @@ export class BlockStore {
     const oldest = db
       .prepare<Block & { slot: number }>('SELECT chunk, block, slot FROM blocks ORDER BY used LIMIT ?')
       .all(missing);
-    for (const { chunk, block } of oldest)
+    for (const { chunk, block } of oldest) {
       db.run('DELETE FROM blocks WHERE chunk = ? AND block = ?', chunk, block);
+      this.#present.delete(chunk, block);
+    }
     return [...slots, ...oldest.map(({ slot }) => slot)];
   }
 
@@ -340,6 +356,7 @@ export class BlockStore {
     db.run('DELETE FROM blocks WHERE slot >= ?', allowed);
     this.#free = this.#free.filter((slot) => slot < allowed);
     this.#end = allowed;
+    this.#map(db);
     ftruncateSync(this.#fd, allowed * BLOCK_BYTES);
     return allowed;
   }
@@ -368,6 +385,7 @@ export class BlockStore {
       undefined,
     );
     if (totals === undefined) return;
+    assert(totals.count === this.#present.count, 'the map knows every block');
     assert(totals.last < this.#end, 'what is kept lies in the file');
     if (this.#writing === undefined)
       assert(totals.count + this.#free.length === this.#end, 'a slot is taken or free');
