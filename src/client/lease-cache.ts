@@ -256,7 +256,13 @@ export class LeaseCache {
   entry(parent: Ino, name: Uint8Array, child: Ino | null): void {
     const leased = this.#leases.get(parent);
     const key = keyOf(name);
-    if (leased === undefined || leased.since > this.#calledAt || isDots(key)) return;
+    if (leased === undefined || isDots(key)) return;
+    if (leased.since > this.#calledAt) {
+      // It may be older than what was learned under this lease, or newer: this mount's own change, which waited.
+      leased.children?.delete(key);
+      leased.isComplete = false;
+      return;
+    }
     leased.children ??= new Map();
     leased.children.set(key, child);
     this.#options.onLearned?.(parent);

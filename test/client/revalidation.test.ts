@@ -89,6 +89,22 @@ t.test('what overtakes the answer counts', async (t) => {
   t.equal(rig.leases.known(SUB, named(4)), undefined);
 });
 
+t.test(
+  'a change of this mount that began before, and was carried out after, is not covered up',
+  async (t) => {
+    const rig = new RememberedRig(t.testdir());
+    tree(rig);
+    const { moment } = rig.leases;
+    await rig.revalidation.before('getattr', { ino: ROOT });
+    const args = { parent: SUB, owner: { uid: 0, gid: 0 }, mode: 0o755 };
+    for (const name of [Buffer.from('new'), named(4)])
+      rig.leases.learn('mkdir', { ...args, name }, { ...directory(9), lease: 70 }, moment);
+    t.equal(rig.leases.known(SUB, Buffer.from('new')), undefined, 'not: there is none');
+    t.equal(rig.leases.known(SUB, named(4)), undefined);
+    t.equal(rig.leases.known(SUB, named(5)), asIno(5));
+  },
+);
+
 t.test('while a change is in doubt nothing is learned', async (t) => {
   const rig = new RememberedRig(t.testdir());
   tree(rig);
