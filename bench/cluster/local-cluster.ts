@@ -27,14 +27,23 @@ export class LocalCluster {
     leasefs('up', this.base, '--data', this.#data, '--detach', '--driver', driver);
   }
 
-  /** Another mount, or once more one that was unmounted; its path. */
-  mount(name: string): string {
+  /** Another mount, or one that was here before, with its cache directory of then; its path. */
+  mount(name: string, ...more: readonly string[]): string {
     const cluster: unknown = JSON.parse(readFileSync(join(this.#data, 'cluster.json'), 'utf8'));
     const hasUrl = typeof cluster === 'object' && cluster !== null && 'metaUrl' in cluster;
     const path = join(this.#scratch, `mnt-${name}`);
     mkdirSync(path, { recursive: true });
     const cache = join(this.#scratch, `cache-${name}`);
-    leasefs('mount', hasUrl ? String(cluster.metaUrl) : '', path, '--cache', cache, '--driver', this.#driver);
+    leasefs(
+      'mount',
+      hasUrl ? String(cluster.metaUrl) : '',
+      path,
+      '--cache',
+      cache,
+      '--driver',
+      this.#driver,
+      ...more,
+    );
     this.#mounts.push(path);
     return path;
   }

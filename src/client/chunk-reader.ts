@@ -1,6 +1,7 @@
 /**
- * The mount's read path below extents: ranges of chunks out of the block cache, or fetched into it. Blocks
- * that somebody is fetching already are waited for, not fetched twice.
+ * The mount's read path below extents: ranges of chunks out of the block cache, or brought into it, from this
+ * machine's disk where they are there and else from a chunk server. Blocks that somebody is fetching already are
+ * waited for, not fetched twice.
  *
  * Extents say that a range of a chunk exists, not how long the chunk is, and a server refuses what passes
  * the end. A first read therefore takes a block only up to what its extent vouches for; when more of such a
@@ -13,13 +14,17 @@ import { assert } from '../base/assert.js';
 import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { BLOCK_BYTES, BlockCache } from './block-cache.js';
+import type { BlockStore } from './block-store.js';
 import type { ChunkRange, ReplicaReader } from './replica-reader.js';
 
 export interface ChunkReaderOptions {
   readonly replicas: ReplicaReader;
   readonly cacheBytes: number;
+  /** What is kept on this machine's disk. */
+  readonly store: BlockStore;
 }
 
+const EMPTY = Buffer.alloc(0);
 const FETCH_BLOCKS = limits.fetchBytes / BLOCK_BYTES;
 
 const blockOf = (offset: number): number => Math.floor(offset / BLOCK_BYTES);
@@ -27,6 +32,7 @@ const blockOf = (offset: number): number => Math.floor(offset / BLOCK_BYTES);
 export class ChunkReader {
   readonly #replicas: ReplicaReader;
   readonly #cache: BlockCache;
+  readonly #store: BlockStore;
   readonly #lengths = new Map<ChunkId, number>();
   /** Fetches under way, by chunk and block. */
   readonly #fetching = new Map<ChunkId, Map<number, Promise<Buffer>>>();
@@ -35,13 +41,16 @@ export class ChunkReader {
   constructor(options: ChunkReaderOptions) {
     this.#replicas = options.replicas;
     this.#cache = new BlockCache(options.cacheBytes);
+    this.#store = options.store;
   }
 
   /** A chunk that this mount has written: its length is known, and it is likely to be read. */
   keep(id: ChunkId, bytes: Buffer): void {
     this.#rememberLength(id, bytes.length);
     // A chunk that is only a part of its arena would keep all of it in memory.
-    this.#cache.insert(id, 0, bytes.length * 2 > limits.chunkBytes ? bytes : Buffer.from(bytes));
+    const own = bytes.length * 2 > limits.chunkBytes ? bytes : Buffer.from(bytes);
+    this.#cache.insert(id, 0, own);
+    this.#store.put(id, 0, own);
   }
 
   clear(): void {
@@ -115,7 +124,7 @@ export class ChunkReader {
   /** Every block of the range, from the cache, from fetches under way, and from new ones. */
   async #fetchMissing(range: ChunkRange): Promise<{ start: number; bytes: Buffer }[]> {
     const end = range.offset + range.length;
-    const known = await this.#knownEnd(range);
+    const known = this.#mustFetch(range) ? await this.#knownEnd(range) : end;
     const wanted: Promise<{ start: number; bytes: Buffer }>[] = [];
     for (let block = blockOf(range.offset); block * BLOCK_BYTES < end; block++) {
       const start = block * BLOCK_BYTES;
@@ -126,6 +135,17 @@ export class ChunkReader {
         wanted.push(this.#block(range.id, { block, needed, end, known }).then((bytes) => ({ start, bytes })));
     }
     return await Promise.all(wanted);
+  }
+
+  /** Whether any block of the range has to come from a chunk server. */
+  #mustFetch({ id, offset, length }: ChunkRange): boolean {
+    const end = offset + length;
+    for (let block = blockOf(offset); block * BLOCK_BYTES < end; block++) {
+      const needed = Math.min(end - block * BLOCK_BYTES, BLOCK_BYTES);
+      if ((this.#cache.block(id, block)?.length ?? 0) >= needed) continue;
+      if (this.#fetching.get(id)?.has(block) !== true && this.#store.has(id, block) < needed) return true;
+    }
+    return false;
   }
 
   /**
@@ -165,14 +185,28 @@ export class ChunkReader {
       const bytes = await underWay;
       if (bytes.length >= needed) return bytes;
     }
+    if (this.#store.has(id, block) >= needed) {
+      const stored = await this.#startRead(id, block);
+      if (stored !== undefined) return stored;
+    }
     const run = this.#startFetch(id, want);
     return (await run).subarray(0, BLOCK_BYTES);
   }
 
+  /** One block from this machine's disk, if it is in order there. */
+  #startRead(id: ChunkId, block: number): Promise<Buffer | undefined> {
+    const reading = this.#store.read(id, block).then((bytes) => {
+      if (bytes !== undefined) this.#cache.insert(id, block, bytes);
+      return bytes;
+    });
+    // Whoever waits for it beside this one takes nothing for too little, and fetches it.
+    const part = reading.then((bytes) => bytes ?? EMPTY);
+    this.#underWay(id, [[block, part]], part);
+    return reading;
+  }
+
   #startFetch(id: ChunkId, want: { block: number; end: number; known: number }): Promise<Buffer> {
     const { block, end, known } = want;
-    const fetching = this.#fetching.get(id) ?? new Map<number, Promise<Buffer>>();
-    this.#fetching.set(id, fetching);
     let last = block;
     while (last + 1 < block + FETCH_BLOCKS && (last + 1) * BLOCK_BYTES < end && !this.#isHere(id, last + 1))
       last++;
@@ -180,6 +214,7 @@ export class ChunkReader {
     const length = Math.min((last + 1) * BLOCK_BYTES, known) - offset;
     const run = this.#replicas.get({ id, offset, length }).then((bytes) => {
       this.#cache.insert(id, block, bytes);
+      this.#store.put(id, block, bytes);
       return bytes;
     });
     const entries: [number, Promise<Buffer>][] = [];
@@ -187,6 +222,14 @@ export class ChunkReader {
       const start = (index - block) * BLOCK_BYTES;
       entries.push([index, run.then((bytes) => bytes.subarray(start, start + BLOCK_BYTES))]);
     }
+    this.#underWay(id, entries, run);
+    return run;
+  }
+
+  /** These blocks come with `run`. */
+  #underWay(id: ChunkId, entries: [number, Promise<Buffer>][], run: Promise<unknown>): void {
+    const fetching = this.#fetching.get(id) ?? new Map<number, Promise<Buffer>>();
+    this.#fetching.set(id, fetching);
     for (const [index, part] of entries) {
       fetching.set(index, part);
       // Its failure is its waiters' to see; there may be none.
@@ -194,7 +237,6 @@ export class ChunkReader {
     }
     const done = (): void => this.#fetched(id, fetching, entries);
     run.then(done, done);
-    return run;
   }
 
   #fetched(id: ChunkId, fetching: Map<number, Promise<Buffer>>, entries: [number, Promise<Buffer>][]): void {
@@ -203,6 +245,7 @@ export class ChunkReader {
   }
 
   #isHere(id: ChunkId, block: number): boolean {
-    return this.#fetching.get(id)?.has(block) === true || this.#cache.block(id, block) !== undefined;
+    const isUnderWay = this.#fetching.get(id)?.has(block) === true;
+    return isUnderWay || this.#cache.block(id, block) !== undefined || this.#store.has(id, block) > 0;
   }
 }

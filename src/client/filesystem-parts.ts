@@ -9,11 +9,15 @@ import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf } from '../proto/method.js';
 import type { Database } from '../sqlite/database.js';
 import { AbandonedChunks } from './abandoned-chunks.js';
+import { BlockStore } from './block-store.js';
 import { boundedWait } from './bounded-wait.js';
+import { CacheDatabase } from './cache-database.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
 import { ChunkReader } from './chunk-reader.js';
 import type { ChunkWriter } from './chunk-writer.js';
 import type { ClusterView } from './cluster-view.js';
+import { Contents } from './contents.js';
+import { Hints } from './hints.js';
 import { Journal } from './journal.js';
 import { commitKept, type KeptCommitsOptions } from './kept-commits.js';
 import { KeptWrites } from './kept-writes.js';
@@ -27,9 +31,12 @@ import { MetadataCalls } from './metadata-calls.js';
 import type { MetadataLink } from './metadata-link.js';
 import { openMountDatabase } from './mount-database.js';
 import { recoverWrites } from './recovery.js';
+import { Remembering } from './remembering.js';
 import { ReplicaReader } from './replica-reader.js';
 import { reservedChunkIds, reservedInodes } from './reserved-ids.js';
+import { Revalidation } from './revalidation.js';
 import { makeWriter } from './session-writer.js';
+import { Xattrs } from './xattrs.js';
 
 export interface PartsOptions {
   readonly cacheDir: string;
@@ -38,6 +45,8 @@ export interface PartsOptions {
   readonly timeoutMs: number;
   readonly dirtyBytes?: number;
   readonly blockCacheBytes?: number;
+  readonly diskCacheBytes?: number;
+  readonly hintBytes?: number;
   readonly ownObserver?: OwnObserver;
 }
 
@@ -55,6 +64,9 @@ export interface Parts {
   readonly links: ChunkLinks;
   readonly writer: ChunkWriter;
   readonly reader: ChunkReader;
+  readonly cache: CacheDatabase;
+  readonly blocks: BlockStore;
+  readonly remembering: Remembering;
 }
 
 /** Parts, and what the link tells them. */
@@ -87,6 +99,7 @@ export function makeParts(
     maxLeases: limits.leasesCached,
     giveBack: (dropped) => void holder.giveBack(dropped),
     onChanged: (ino) => own.rows.drop(ino),
+    onLearned: (ino) => remembering.learned(ino),
   });
   const numbers = reservedInodes((count) => link.call('reserveIds', { kind: 'inode', count }));
   let allReturned = 0;
@@ -152,9 +165,48 @@ export function makeParts(
     clock,
     isTrusted,
   });
-  const calls = new MetadataCalls({ link, leases, own, journal, holder, taker, clock, timeoutMs });
+  const { diskCacheBytes = limits.diskCacheBytes } = options;
+  const cache = CacheDatabase.open(options.cacheDir, view.map.clusterId);
+  const blocks = new BlockStore({ cache, clock, capacityBytes: diskCacheBytes });
+  const hints = new Hints(cache, options.hintBytes ?? Math.min(limits.hintBytes, diskCacheBytes / 16));
+  const known = {
+    attrOf: (ino: Ino) => leases.answer('getattr', { ino }),
+    isQuiet: () => own.isQuiet,
+    onLearned: (ino: Ino) => remembering.learned(ino),
+  };
+  const xattrs = new Xattrs(known);
+  const contents = new Contents({
+    ...known,
+    onListed: (ino, at, names) => leases.adopt(ino, at, names),
+  });
+  const remembering: Remembering = new Remembering({ clock, hints, leases, contents, xattrs, own, journal });
+  const revalidation = new Revalidation({
+    hints,
+    leases,
+    contents,
+    xattrs,
+    isDirty: (ino) => journal.isDirty(ino),
+    ask: (args) => link.call('revalidate', args, untilAnswered),
+  });
+  const calls = new MetadataCalls({
+    link,
+    leases,
+    contents,
+    xattrs,
+    revalidation,
+    own,
+    journal,
+    holder,
+    taker,
+    clock,
+    timeoutMs,
+  });
   const replicas = new ReplicaReader({ view, links, clock, timeoutMs, refreshMap });
-  const reader = new ChunkReader({ replicas, cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes });
+  const reader = new ChunkReader({
+    replicas,
+    cacheBytes: options.blockCacheBytes ?? limits.blockCacheBytes,
+    store: blocks,
+  });
   const committing: KeptCommitsOptions = {
     kept,
     lost,
@@ -195,6 +247,8 @@ export function makeParts(
     writer.sessionLost();
     for (const ino of kept.sessionLost()) bytesLost(ino);
     leases.clear();
+    contents.clear();
+    xattrs.clear();
     own.clear();
     numbers.clear();
   };
@@ -209,6 +263,7 @@ export function makeParts(
       calls.waitFor(recoverWrites({ kept, writer, lost, getattr, isAlone: false }));
     }
     began = link.session;
+    revalidation.restart();
     holder.connected();
   };
   connected();
@@ -225,6 +280,9 @@ export function makeParts(
     kept,
     lost,
     calls,
+    cache,
+    blocks,
+    remembering,
     view,
     connected,
     forgetSession,

@@ -45,6 +45,10 @@ export interface FilesystemOptions {
   readonly dirtyBytes?: number;
   /** Memory for chunk blocks; default limits.blockCacheBytes. */
   readonly blockCacheBytes?: number;
+  /** Chunk blocks on this machine's disk; default limits.diskCacheBytes, 0: none. */
+  readonly diskCacheBytes?: number;
+  /** There too, what is known of inodes; default: a sixteenth of that, at most limits.hintBytes. */
+  readonly hintBytes?: number;
   readonly clock?: Clock;
   /** Told of what this mount does by itself; for tests. */
   readonly ownObserver?: OwnObserver;
@@ -162,6 +166,8 @@ export class Filesystem {
   /** Ends without a word to anybody, as `kill -9` does, but for the lock on the database; for tests. */
   abandon(): void {
     this.#parts.db.close();
+    void this.#parts.blocks.close({ drains: false });
+    this.#parts.cache.close();
   }
 
   /** Ends the session and all connections. What is not committed by then is lost: flush first. */
@@ -169,10 +175,13 @@ export class Filesystem {
     await this.journal.flush().catch((error: unknown) => {
       log.error('what was changed here stays in the journal for the next mount', { error: String(error) });
     });
+    await this.#parts.remembering.close();
     await this.#link.close();
     this.journal.close();
     this.#parts.db.close();
     this.#links.close();
+    await this.#parts.blocks.close({ drains: true });
+    this.#parts.cache.close();
   }
 }
 

@@ -11,10 +11,10 @@
  * lease of the directory, and attributes only from a version that is not below one that was seen.
  *
  * INVARIANT: entries are kept only for inodes that have a lease.
- * It does not keep extents or data (FileState, ChunkReader), nor what is pending here.
+ * It does not keep extents or data (Contents, FileState, ChunkReader), nor what is pending here.
  */
 import { assert } from '../base/assert.js';
-import { type Attr, isDir } from '../proto/attr.js';
+import { type Attr, isDir, isSameVersion } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { Taken } from '../proto/lease-methods.js';
@@ -32,7 +32,7 @@ interface Leased {
   attr: Attr | undefined;
   /** Children by name (latin1); null: there is none. Created with the first. */
   children: Map<string, Ino | null> | undefined;
-  /** It was made by this mount and nothing is in it but `children`. */
+  /** Nothing is in it but `children`. */
   isComplete: boolean;
   /** The kernel keeps pages of the file from one open to the next. */
   keepsPages: boolean;
@@ -70,6 +70,8 @@ export interface LeaseCacheOptions {
   readonly giveBack: (leases: readonly DroppedLease[]) => void;
   /** An inode was changed, or may have been, by other means than LocalOperations; or is not remembered any more. */
   readonly onChanged?: (ino: Ino) => void;
+  /** More is known of an inode than before. */
+  readonly onLearned?: (ino: Ino) => void;
 }
 
 /** The epoch of a lease whose number the server has not said yet; it gives out none below 1. */
@@ -198,6 +200,18 @@ export class LeaseCache {
     this.entry(parent, name, child);
   }
 
+  /** Names of a directory as they were at a version; nothing, unless that is its present one. */
+  adopt(ino: Ino, at: Pick<Attr, 'version' | 'ctime'>, names: LeasedNames): void {
+    const leased = this.#leases.get(ino);
+    if (leased?.attr === undefined || !isSameVersion(leased.attr, at)) return;
+    const { children = new Map<string, Ino | null>() } = leased;
+    // What is known already is not older.
+    for (const [key, child] of names.children) if (!children.has(key)) children.set(key, child);
+    leased.children = children;
+    if (names.isComplete) leased.isComplete = true;
+    this.#options.onLearned?.(ino);
+  }
+
   /** The names of a directory, as far as they are known. */
   namesOf(ino: Ino): LeasedNames | undefined {
     const leased = this.#leases.get(ino);
@@ -225,9 +239,11 @@ export class LeaseCache {
         foundIn: undefined,
       });
       this.#trim();
+      this.#options.onLearned?.(ino);
     } else if (held !== undefined && attr.version >= held.version) {
       held.attr = attr;
       held.version = attr.version;
+      this.#options.onLearned?.(ino);
     }
   }
 
@@ -247,11 +263,18 @@ export class LeaseCache {
   entry(parent: Ino, name: Uint8Array, child: Ino | null): void {
     const leased = this.#leases.get(parent);
     const key = keyOf(name);
-    if (leased === undefined || leased.since > this.#calledAt || isDots(key)) return;
+    if (leased === undefined || isDots(key)) return;
+    if (leased.since > this.#calledAt) {
+      // It may be older than what was learned under this lease, or newer: this mount's own change, which waited.
+      leased.children?.delete(key);
+      leased.isComplete = false;
+      return;
+    }
     leased.children ??= new Map();
     leased.children.set(key, child);
     const found = child === null ? undefined : this.#leases.get(child);
     if (found !== undefined) found.foundIn = parent;
+    this.#options.onLearned?.(parent);
   }
 
   foundIn(ino: Ino): Ino | undefined {
@@ -279,6 +302,7 @@ export class LeaseCache {
     if (leased === undefined) return;
     leased.children = new Map(entries.map(({ name, ino }) => [keyOf(name), ino]));
     leased.isComplete = true;
+    this.#options.onLearned?.(parent);
   }
 
   /** This mount has changed it; `entries`: nobody knows how. */

@@ -224,6 +224,16 @@ export class LocalOperations {
     return attrsOf(method, reply as never).some(({ ino }) => journal.isDirty(ino));
   }
 
+  /** It is this mount's alone, and all of it is known. */
+  isOwn(ino: Ino): boolean {
+    return this.rows.has(ino);
+  }
+
+  /** No change of this mount is on its way to the server. */
+  get isQuiet(): boolean {
+    return this.#onTheirWay.size === 0;
+  }
+
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
   sending(method: Method): () => void {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};

@@ -4,23 +4,30 @@
  * here, where that matters; and every reply is learned from.
  */
 import type { Clock } from '../base/clock.js';
+import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
+import type { Contents } from './contents.js';
 import { type Journal, SessionLostError } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseHolder } from './lease-holder.js';
 import type { LeaseTaker } from './lease-taker.js';
 import { isJournalled, type LocalOperations } from './local-operations.js';
 import type { MetadataCallOptions, MetadataLink } from './metadata-link.js';
+import type { Revalidation } from './revalidation.js';
 import type { Subjects } from './subjects.js';
+import type { Xattrs } from './xattrs.js';
 
 type Method = keyof MetaMethods & string;
 
 export interface MetadataCallsOptions {
   readonly link: MetadataLink;
   readonly leases: LeaseCache;
+  readonly contents: Contents;
+  readonly xattrs: Xattrs;
+  readonly revalidation: Revalidation;
   readonly own: LocalOperations;
   readonly journal: Journal;
   readonly holder: LeaseHolder;
@@ -43,21 +50,30 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    const { leases, own, taker } = this.#options;
+    const { own, revalidation, taker } = this.#options;
     if (this.#gate !== undefined && !DURING_RECOVERY.has(method))
       return this.#behind(this.#gate, method, args, options);
     try {
-      const known = leases.answer(method, args) ?? own.run(method, args);
+      const known = this.#known(method, args);
       if (known !== undefined) return Promise.resolve(known);
     } catch (error) {
       return Promise.reject(error);
     }
+    const revalidated = revalidation.before(method, args);
+    if (revalidated !== undefined) return this.#behind(revalidated, method, args, options);
     const taking = isDoneHere(method, args) ? taker.prepare(args) : undefined;
     if (taking !== undefined) return this.#afterTaking(taking, method, args, options);
     if (own.mustWait(method, args)) return this.#afterJournal(method, args, options);
     return this.#send(method, args, options).then((reply) =>
       own.isBehind(method, reply) ? this.#afterJournal(method, args, options) : reply,
     );
+  }
+
+  /** **Errors:** the method's. */
+  #known<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>): ReplyOf<MetaMethods[K]> | undefined {
+    const { leases, own, contents, xattrs } = this.#options;
+    const known = leases.answer(method, args) ?? own.run(method, args);
+    return known ?? contents.answer(method, args) ?? xattrs.answer(method, args);
   }
 
   /** Programs wait for this: what was answered before is not to be seen yet. */
@@ -122,9 +138,10 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    const { link, leases, own, holder } = this.#options;
+    const { link, leases, contents, xattrs, own, holder } = this.#options;
     const { onLate } = options;
     const { moment } = leases;
+    const seen = contents.seen(method, args);
     const sent = own.sending(method);
     let onOver = (): void => {};
     const over = new Promise<void>((resolve) => {
@@ -134,17 +151,18 @@ export class MetadataCalls {
       };
     });
     const late = (reply: ReplyOf<MetaMethods[K]>): void => {
-      this.#learn(method, args, reply, moment);
+      this.#learn(method, args, reply, { moment, seen });
       onLate?.(reply);
     };
     return link.call(method, args, { ...options, onLate: late, onOver }).then(
       (reply) => {
-        this.#learn(method, args, reply, moment);
+        this.#learn(method, args, reply, { moment, seen });
         return reply;
       },
       async (error: unknown) => {
         if (isLookup(method, args) && error instanceof FsError && error.code === 'ENOENT')
           leases.missing(args, moment);
+        xattrs.learnMissing(method, args, error, seen);
         if (metaMethods[method].kind === 'mutation' && isUncertain(error)) await holder.doubt(over);
         throw error;
       },
@@ -155,11 +173,13 @@ export class MetadataCalls {
     method: K,
     args: ArgsOf<MetaMethods[K]>,
     reply: ReplyOf<MetaMethods[K]>,
-    moment: number,
+    before: { moment: number; seen: Attr | undefined },
   ): void {
-    const { leases, own } = this.#options;
+    const { leases, contents, xattrs, own } = this.#options;
     if (own.isBehind(method, reply)) return;
-    leases.learn(method, args, reply, moment);
+    leases.learn(method, args, reply, before.moment);
+    contents.learn(method, args, reply, before.seen);
+    xattrs.learn(method, args, reply, before.seen);
     own.made(method, args, reply);
   }
 }

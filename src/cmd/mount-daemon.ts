@@ -61,6 +61,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
       // native-notes/fuse-native.md: that daemon may die.
       asksAlways: settings.driver === 'fuse-native',
       ...(settings.dirtyBytes === undefined ? {} : { dirtyBytes: settings.dirtyBytes }),
+      ...(settings.cacheBytes === undefined ? {} : { diskCacheBytes: settings.cacheBytes }),
     });
     const vfs = new Vfs(filesystem, vfsOptions(settings));
     try {

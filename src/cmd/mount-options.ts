@@ -25,6 +25,8 @@ export interface MountSettings {
   timeoutMs: number | undefined;
   /** Bytes written but not yet stored, at most; undefined: the default. */
   dirtyBytes: number | undefined;
+  /** Blocks of files on this machine's disk, at most; undefined: the default. */
+  cacheBytes: number | undefined;
   /** Which reads move access times. The kernel only shows it. */
   accessTimes: 'noatime' | 'relatime' | 'strictatime';
   /** For the kernel, as mount(8) spells them; of two that exclude each other only the later. */
@@ -173,6 +175,13 @@ const valued: Readonly<Record<string, Valued>> = {
       settings.cacheDir = value;
     },
   },
+  cache_size: {
+    value: 'SIZE',
+    help: 'the same as --cache-size',
+    apply: (settings, value, name) => {
+      settings.cacheBytes = parseCacheSize(value, `-o ${name}`);
+    },
+  },
   driver: {
     value: 'kernel|fuse-native',
     help: 'the same as --driver',
@@ -194,6 +203,9 @@ const IGNORED = new Set(
   'defaults auto noauto user nouser users nousers owner group _netdev nofail'.split(' '),
 );
 const IGNORED_PREFIXES = ['x-', 'X-', 'comment='];
+
+export const parseCacheSize = (text: string, what: string): number =>
+  text === '0' ? 0 : parseSize(text, what);
 
 export function parseDriver(text: string): DriverName {
   if (text === 'kernel' || text === 'fuse-native') return text;
@@ -242,6 +254,7 @@ export function parseMountOptions(lists: readonly string[], options: { asRoot: b
     cacheDir: undefined,
     timeoutMs: undefined,
     dirtyBytes: undefined,
+    cacheBytes: undefined,
     accessTimes: 'noatime',
     kernelOptions: new Set(['nosuid', 'nodev', 'noatime']),
   };

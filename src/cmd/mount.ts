@@ -6,12 +6,19 @@ import { UsageError } from './command-error.js';
 import { isDaemon, startDaemon } from './daemon.js';
 import { defaultCacheDir, MountCache } from './mount-cache.js';
 import type { MountPlan } from './mount-daemon.js';
-import { type DriverName, mountOptionsHelp, parseDriver, parseMountOptions } from './mount-options.js';
+import {
+  type DriverName,
+  mountOptionsHelp,
+  parseCacheSize,
+  parseDriver,
+  parseMountOptions,
+} from './mount-options.js';
 import { prepareMountpoint } from './mountpoint.js';
 import { parseServerUrl } from './option-values.js';
 
 interface MountCommandOptions {
   cache?: string;
+  cacheSize?: number;
   driver?: DriverName;
   o?: string[];
   foreground?: true;
@@ -30,7 +37,12 @@ export function mountCommand(): Command {
     .argument('<mountpoint>', 'an empty directory')
     .option(
       '--cache <dir>',
-      'for what is not stored yet, the log and the lock (default: /var/cache/leasefs/... for root, else ~/.cache/leasefs/...)',
+      'for what is not stored yet, what is worth keeping, the log and the lock (default: /var/cache/leasefs/... for root, else ~/.cache/leasefs/...)',
+    )
+    .option(
+      '--cache-size <size>',
+      'bytes of files to keep in it, and never more than half of what is free there; 0: none (default: 1G)',
+      (text: string) => parseCacheSize(text, '--cache-size'),
     )
     .option('--driver <name>', 'kernel or fuse-native (default: kernel)', parseDriver)
     .option('-o <options>', 'mount options, listed below', (list: string, before: string[] = []) => [
@@ -54,6 +66,7 @@ function makePlan(metaUrl: string, mountpoint: string, options: MountCommandOpti
   const settings = parseMountOptions(options.o ?? [], { asRoot });
   if (options.driver !== undefined) settings.driver = options.driver;
   if (options.cache !== undefined) settings.cacheDir = options.cache;
+  if (options.cacheSize !== undefined) settings.cacheBytes = options.cacheSize;
   if (settings.dirtyBytes !== undefined && settings.dirtyBytes < 4 * limits.chunkBytes)
     throw new UsageError(`-o dirty: at least ${(4 * limits.chunkBytes) / 1024 ** 2}M`);
   const path = resolveMountpoint(mountpoint);
@@ -72,6 +85,7 @@ async function mountInBackground(plan: MountPlan, options: MountCommandOptions):
       '--foreground',
       ...(options.force === true ? ['--force'] : []),
       ...['--cache', cache.path, '--driver', plan.settings.driver],
+      ...(options.cacheSize === undefined ? [] : ['--cache-size', String(options.cacheSize)]),
       ...(options.o ?? []).flatMap((list) => ['-o', list]),
     ],
     logPath: cache.logPath,

@@ -23,6 +23,7 @@ import { journalHandler } from './journal.js';
 import { type Granted, inodesOf, type Leases, markLeases } from './leases.js';
 import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
+import { revalidateHandler } from './revalidate.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
 import type { MetaStore } from './store.js';
@@ -59,6 +60,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
     ...leaseHandlers(parts, connection),
     journal: journalHandler(parts, connection),
     takeLeases: takeHandler(parts, connection),
+    revalidate: revalidateHandler(parts, connection),
     lookup: read('lookup'),
     getattr: read('getattr'),
     setattr: named('setattr'),

@@ -3,6 +3,7 @@
  * **Source:** inode(7), stat(2).
  */
 import { type Static, Type } from '@sinclair/typebox';
+import { compareTimespec } from '../base/clock.js';
 import { tCount, tIno, tTimespec, tU32 } from './schema.js';
 
 export const S_IFMT = 0o170000;
@@ -48,3 +49,12 @@ export const tAttr = Type.Object({
 });
 
 export type Attr = Static<typeof tAttr>;
+
+/**
+ * Whether two attributes of an inode are of one state of it: a version that is given anew, because what a mount
+ * had made of the inode was never carried out, has another time of change.
+ */
+export const isSameVersion = (
+  a: Pick<Attr, 'version' | 'ctime'>,
+  b: Pick<Attr, 'version' | 'ctime'>,
+): boolean => a.version === b.version && compareTimespec(a.ctime, b.ctime) === 0;

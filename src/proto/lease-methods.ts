@@ -92,6 +92,22 @@ export const leaseMethods = {
     reply: Type.Object({ taken: Type.Array(tTaken, { maxItems: limits.takenPerMessage }) }),
   }),
   /**
+   * Which of these inodes are as they were: each with the version and the time of change that a mount remembers
+   * of it from before. `unchanged`: the epoch of the mount's lease and the access time, which versions do not
+   * cover. What is not named there has changed, is gone, or gets no lease now.
+   */
+  revalidate: method('read', {
+    args: Type.Object({
+      inodes: Type.Array(Type.Tuple([tIno, tCount, tTimespec]), {
+        minItems: 1,
+        maxItems: limits.revalidatedAtOnce,
+      }),
+    }),
+    reply: Type.Object({
+      unchanged: Type.Array(Type.Tuple([tIno, tCount, tTimespec]), { maxItems: limits.revalidatedAtOnce }),
+    }),
+  }),
+  /**
    * These leases are given up, asked or not. If some are not held the others are given up all the same.
    * **Codes:** notHolder, leaseGone (was held once, or may have been). `all`: and everything
    * that was granted over the session's earlier connections. Until a mount has said that, after it has

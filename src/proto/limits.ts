@@ -187,6 +187,31 @@ export const limits = {
   restartMaxMs: 10_000,
   /** A mount's memory for chunk blocks that were read or written. */
   blockCacheBytes: 128 * MIB,
+  /** A mount's blocks of chunks on its own disk (`-o cache_size=`), and what part of the space that would be free without them they take at most. */
+  diskCacheBytes: 1024 * MIB,
+  diskCacheShare: 0.5,
+  /** Of those: how long they wait for company, how many are written at once, and bytes that wait; what comes beyond is not kept. */
+  cacheWriteDelayMs: 100,
+  cacheWriteBlocks: 64,
+  cachePendingBytes: 32 * MIB,
+  /** What a mount keeps on its disk of inodes for the next mount: inodes, bytes in all, and of one: names, extents. */
+  hintsKept: 131_072,
+  hintBytes: 64 * MIB,
+  hintNames: 4096,
+  hintExtents: 256,
+  /** It is written so long after it was learned, and so many at once, with a pause before the next. */
+  hintDelayMs: 2_000,
+  hintsPerSlice: 128,
+  hintPauseMs: 50,
+  /** How long an unmount goes on writing what is not written then. */
+  hintCloseMs: 3_000,
+  /** Inodes in one question whether they are as they were, and in the first one that a mount asks. */
+  revalidatedAtOnce: 1000,
+  revalidatedAtFirst: 256,
+  /** Names and extents that a mount remembers of what it has leases on. */
+  contentsRemembered: 262_144,
+  /** Inodes whose extended attributes it remembers. */
+  xattrsRemembered: 65_536,
   /** Chunks whose length a mount remembers. */
   chunkLengthsRemembered: 65_536,
   /** An open chunk of a mount is sealed at this age or with this many extents, however little is in it. */
@@ -237,6 +262,8 @@ assert(
 assert(limits.fuseIoBytes <= limits.chunkBytes, 'one kernel write fits an empty chunk');
 assert(limits.dirtyBytes >= 4 * limits.chunkBytes, 'dirty data may span several chunks');
 assert(limits.fetchBytes % limits.checksumBlockBytes === 0, 'a fetch is a whole number of checksum blocks');
+assert(limits.diskCacheShare > 0 && limits.diskCacheShare < 1, 'the cache leaves room on its disk');
+assert(limits.revalidatedAtOnce * 60 < limits.frameHeaderBytes, 'a revalidation fits a header');
 assert(limits.chunkExtents * 4 <= limits.extentsPerMessage, 'a commit carries several chunks');
 assert(limits.chunkIdsReserved <= limits.idRangeSize, 'chunk ids come in one range');
 assert(limits.mountStopMs > limits.callTimeoutMs, 'a mount that stops may wait for its servers');

@@ -103,7 +103,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   assert(options.formatVersion >= 1, 'format versions start at 1');
   if (options.path === MEMORY) return openMemory(options);
   const path = realPath(options.path);
-  if (openPaths.has(path)) throw new Error(inUse(path));
+  if (openPaths.has(path)) throw new DatabaseInUse(path);
   if (!existsSync(path)) {
     if (!options.create) throw new Error(`${path}: there is no database`);
     createFile(path, options);
@@ -113,7 +113,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     checkWal(path, options);
     return openFile(path, options);
   } catch (error) {
-    if (error instanceof FsError && error.code === 'EBUSY') throw new Error(inUse(path), { cause: error });
+    if (error instanceof FsError && error.code === 'EBUSY') throw new DatabaseInUse(path, error);
     throw error;
   }
 }
@@ -122,8 +122,11 @@ function realPath(path: string): string {
   return join(realpathSync(dirname(path)), basename(path));
 }
 
-function inUse(path: string): string {
-  return `${path}: another process has this database open; stop it, or use another directory`;
+/** Another process has it open, or this one. */
+export class DatabaseInUse extends Error {
+  constructor(path: string, cause?: unknown) {
+    super(`${path}: another process has this database open; stop it, or use another directory`, { cause });
+  }
 }
 
 function openMemory(options: DatabaseOptions): Database {

@@ -30,6 +30,7 @@ export class OpenInodes {
   #scheduled = false;
   /** Removals of names that are not answered. */
   readonly #removals = new Set<Promise<unknown>>();
+  #isStopped = false;
   /** Set while a release waits for removals: further ones wait until it is sent. */
   #gate: Promise<void> | undefined;
 
@@ -126,6 +127,11 @@ export class OpenInodes {
     this.#fs.clock.after(limits.releaseDelayMs, () => void this.#releaseInOrder());
   }
 
+  /** The mount ends: with its session the server lets go of everything, and nothing new is to enter the journal. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
   /** Runs a call that may leave the session holding an inode, in order with releases. */
   async removing<T>(call: () => Promise<T>): Promise<T> {
     while (this.#gate !== undefined) await this.#gate;
@@ -149,7 +155,7 @@ export class OpenInodes {
       await Promise.race([Promise.allSettled(this.#removals), late]);
     }
     this.#scheduled = false;
-    void this.release();
+    if (!this.#isStopped) void this.release();
     this.#gate = undefined;
     open();
   }

@@ -74,8 +74,9 @@ export class Vfs implements Operations {
   }
 
   async #close(): Promise<void> {
-    const { fs, accesses } = this.#mount;
+    const { fs, accesses, opens } = this.#mount;
     await accesses?.close();
+    opens.stop();
     try {
       // With nothing to write, a server that is away need not be waited for.
       if (fs.writer.dirtyBytes > 0 || (fs.isUp && !fs.readOnly)) await fs.writer.flushAll();

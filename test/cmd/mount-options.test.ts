@@ -102,6 +102,7 @@ t.test('every option in the help is accepted, and every word for the kernel is o
     timeout: '1',
     dirty: '64M',
     cache: '/c',
+    cache_size: '2G',
     driver: 'kernel',
     fsname: 'n',
   };
@@ -125,4 +126,12 @@ t.test('every option in the help is accepted, and every word for the kernel is o
       option,
     );
   }
+});
+
+t.test('the size of the cache on disk may be 0', async (t) => {
+  t.equal(parseMountOptions([], asUser).cacheBytes, undefined);
+  t.equal(parseMountOptions(['cache_size=2G'], asUser).cacheBytes, 2 * 1024 ** 3);
+  t.equal(parseMountOptions(['cache_size=2G,cache_size=0'], asUser).cacheBytes, 0);
+  for (const bad of ['-1', '0.1', 'much'])
+    t.throws(() => parseMountOptions([`cache_size=${bad}`], asUser), UsageError);
 });

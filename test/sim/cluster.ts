@@ -13,6 +13,7 @@ import { MetadataServer } from '../../src/meta/metadata-server.js';
 import { FIRST_SESSION } from '../../src/meta/sessions.js';
 import { FsError } from '../../src/proto/errno.js';
 import { asClusterId, ROOT_INO } from '../../src/proto/ids.js';
+import { limits } from '../../src/proto/limits.js';
 import type { Notifier } from '../../src/vfs/operations.js';
 import { Vfs } from '../../src/vfs/vfs.js';
 import { SimChunkServer } from './chunk-server.js';
@@ -173,6 +174,9 @@ export class SimCluster {
         cacheDir: join(this.#dir, name),
         timeoutMs: TIMEOUT_MS,
         readOnly: false,
+        // Reading and writing them takes real time.
+        diskCacheBytes: 0,
+        hintBytes: limits.hintBytes,
         clock: node.clock,
         ownObserver: this.logical.observerOf(name),
         connect: this.network.connector(node),

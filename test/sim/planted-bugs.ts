@@ -5,6 +5,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Filesystem } from '../../src/client/filesystem.js';
+import { type Hint, Hints } from '../../src/client/hints.js';
 import { type DroppedLease, LeaseCache } from '../../src/client/lease-cache.js';
 import { type LeaseDependents, LeaseHolder } from '../../src/client/lease-holder.js';
 import { LeasedRows } from '../../src/client/leased-rows.js';
@@ -12,6 +13,10 @@ import { LocalOperations } from '../../src/client/local-operations.js';
 import { MetadataLink } from '../../src/client/metadata-link.js';
 import { Lessor } from '../../src/lease/lessor.js';
 import type { RowChange } from '../../src/names/rows.js';
+import type { Attr } from '../../src/proto/attr.js';
+import type { Ino } from '../../src/proto/ids.js';
+import type { MetaMethods } from '../../src/proto/meta-methods.js';
+import type { ArgsOf } from '../../src/proto/method.js';
 import type { Notifier } from '../../src/vfs/operations.js';
 import type { Plant } from './cluster.js';
 
@@ -59,6 +64,30 @@ function dropping(): (changes: readonly RowChange[]) => readonly RowChange[] {
     const isCommit = changes.some((change) => 'put' in change && change.put === 'extent');
     if (!isCommit || ++count % 4 !== 0) return changes;
     return changes.filter((change) => !('put' in change && change.put === 'extent'));
+  };
+}
+
+const { call } = MetadataLink.prototype;
+
+/** As if the server had said of all inodes that they are unchanged. */
+async function believing(this: MetadataLink, ...asked: Parameters<typeof call>): Promise<unknown> {
+  const [method, args] = asked;
+  if (method !== 'revalidate') return await call.apply(this, asked);
+  const unchanged: unknown[] = [];
+  for (const [ino] of (args as ArgsOf<MetaMethods['revalidate']>).inodes) {
+    const attr = await call.apply(this, ['getattr', { ino }]).catch(() => undefined);
+    const { lease, atime } = (attr ?? {}) as Partial<Attr>;
+    if (lease !== undefined) unchanged.push([ino, lease, atime]);
+  }
+  return { unchanged };
+}
+
+/** As if names had been written down when attributes were not the ones that belong to them. */
+function mixing(): (this: Hints, ino: Ino) => Hint | undefined {
+  const { get } = Hints.prototype;
+  return function (ino) {
+    const hint = get.call(this, ino);
+    return hint && { ...hint, names: hint.names.map(([name]) => [name, null]) };
   };
 }
 
@@ -137,6 +166,14 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
   'what is known alone is kept when the server has changed it': {
     seeds: FIRST_SEEDS,
     plant: { everywhere: () => replaced(LeasedRows.prototype, 'drop', { value: () => {} }) },
+  },
+  'what is remembered from before is believed, whatever its version': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(MetadataLink.prototype, 'call', { value: believing }) },
+  },
+  'names are remembered from before with attributes of another time': {
+    seeds: FIRST_SEEDS,
+    plant: { everywhere: () => replaced(Hints.prototype, 'get', { value: mixing() }) },
   },
   'the journal does not outlive the daemon': {
     seeds: FIRST_SEEDS,
