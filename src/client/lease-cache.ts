@@ -169,6 +169,11 @@ export class LeaseCache {
     if (isDir(attr.mode)) this.made(attr.ino);
   }
 
+  /** Nobody else can know of it yet: this mount has made it by itself, and the server has not answered for it. */
+  isUnborn(ino: Ino): boolean {
+    return this.#leases.get(ino)?.epoch === BORN;
+  }
+
   /** The number of the lease on something that was `born`; false: it is not remembered any more. */
   leased(ino: Ino, epoch: number): boolean {
     const leased = this.#leases.get(ino);

@@ -4,7 +4,7 @@
  * answer, so it is never written from the thread that answers.
  *
  * Invariants: at most MAX_WRITING notifications occupy pool threads; the others wait their turn in order.
- * A promise resolves when the kernel has forgotten (not having known counts as that).
+ * A promise resolves when the kernel has forgotten, to whether there was something to forget.
  *
  * **Source:** fs/fuse/dev.c fuse_notify(); fs/fuse/inode.c fuse_reverse_inval_inode(); fs/fuse/dir.c
  * fuse_reverse_inval_entry(), which takes the parent directory's lock (DESIGN §5.5).
@@ -89,17 +89,17 @@ export class KernelNotifier implements Notifier {
     return this.#minor >= INC_EPOCH_SINCE_MINOR;
   }
 
-  invalidateInode(ino: Ino, offset: number, length: number): Promise<void> {
+  invalidateInode(ino: Ino, offset: number, length: number): Promise<boolean> {
     return this.#send('invalidateInode', encodeInvalInode(ino, offset, length));
   }
 
-  invalidateEntry(parent: Ino, name: Uint8Array): Promise<void> {
-    return this.#send('invalidateEntry', encodeInvalEntry(parent, name));
+  async invalidateEntry(parent: Ino, name: Uint8Array): Promise<void> {
+    await this.#send('invalidateEntry', encodeInvalEntry(parent, name));
   }
 
   /** **Errors:** ENOTEMPTY, EBUSY when the kernel cannot drop the entry. */
-  deleteEntry(parent: Ino, child: Ino, name: Uint8Array): Promise<void> {
-    return this.#send('deleteEntry', encodeDelete(parent, child, name));
+  async deleteEntry(parent: Ino, child: Ino, name: Uint8Array): Promise<void> {
+    await this.#send('deleteEntry', encodeDelete(parent, child, name));
   }
 
   /** **Errors:** ENOSYS on a kernel without it. */
@@ -118,11 +118,12 @@ export class KernelNotifier implements Notifier {
     if (this.#writing > 0) await new Promise<void>((resolve) => this.#idleListeners.push(resolve));
   }
 
-  #send(op: string, message: Buffer): Promise<void> {
-    if (this.#closed) return Promise.resolve();
+  #send(op: string, message: Buffer): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(true);
     return new Promise((resolve, reject) => {
       const settle = (error: NodeJS.ErrnoException | null): void => {
-        if (error === null || this.#closed || forgotten(error)) resolve();
+        if (error === null || this.#closed) resolve(true);
+        else if (isUnknown(error)) resolve(false);
         else reject(new FsError('EIO', op, { cause: error }));
       };
       this.#queue.push({ message, settle });
@@ -151,6 +152,6 @@ export class KernelNotifier implements Notifier {
 }
 
 /** The kernel did not have what it was to forget. */
-function forgotten(error: NodeJS.ErrnoException): boolean {
+function isUnknown(error: NodeJS.ErrnoException): boolean {
   return error.errno === -ENOENT || error.errno === -ENOTDIR;
 }

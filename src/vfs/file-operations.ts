@@ -147,7 +147,8 @@ export class FileOperations {
         fs.pendingChanged(state.pending, 0);
       }
       const known = state.changed(attr, fs.connections, truncate);
-      return { entry: this.#mount.entry(known, node.parent), open: this.#opened(state, flags) };
+      const entry = this.#mount.madeEntry(known, { parent: node.parent, isNew: created });
+      return { entry, open: this.#opened(state, flags) };
     } finally {
       state.opening--;
       if (state.opens === 0) opens.close(state);
@@ -171,7 +172,7 @@ export class FileOperations {
     state.markedIn = generation;
     state.isUnnamed = true;
     const known = state.changed(attr, fs.connections, false);
-    return { entry: this.#mount.entry(known), open: this.#opened(state, flags) };
+    return { entry: this.#mount.madeEntry(known, { isNew: true }), open: this.#opened(state, flags) };
   }
 
   #createdLate(ino: Ino, generation: number): void {

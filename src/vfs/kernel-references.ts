@@ -35,6 +35,11 @@ export class KernelReferences {
     this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + 1);
   }
 
+  /** The kernel has it, or is about to: a reply has named it. */
+  has(ino: Ino): boolean {
+    return this.#counts.has(ino);
+  }
+
   forget(ino: Ino, count: number): void {
     const left = (this.#counts.get(ino) ?? 0) - count;
     if (left > 0) {

@@ -66,10 +66,21 @@ export class MountContext {
     return this.files.get(attr.ino)?.learn(attr, this.fs.connections) ?? attr;
   }
 
-  /** What a reply gives the kernel, which refers to the inode from then on until it forgets it. */
-  entry(attr: Attr, parent?: Ino): Entry {
+  /** What LOOKUP's reply gives the kernel, which refers to the inode from then on until it forgets it. */
+  entry(attr: Attr, parent: Ino): Entry {
     this.references?.add(attr.ino);
     return this.description(attr, parent);
+  }
+
+  /**
+   * As `entry`, for what makes a name; `isNew`: and an inode. The kernel takes these attributes whatever has
+   * happened since, so it may remember them only of what nobody can have changed before it takes them.
+   */
+  madeEntry(attr: Attr, { parent, isNew }: { parent?: Ino; isNew: boolean }): Entry {
+    const mayRemember = isNew && this.fs.leases.isUnborn(attr.ino);
+    this.references?.add(attr.ino);
+    const entry = this.description(attr, parent);
+    return mayRemember ? entry : { ...entry, attrTimeoutMs: 0 };
   }
 
   /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
@@ -80,15 +91,12 @@ export class MountContext {
     else await this.references.removing(call);
   }
 
-  /**
-   * The kernel may remember a name for as long as the directory's lease lasts. It may remember attributes only
-   * from a reply to a request about that very inode: an inode that is being made in the kernel while its lease
-   * is recalled could not be told to forget them.
-   */
+  /** The kernel may remember a name for as long as the directory's lease lasts, and attributes as the inode's does. */
   description(attr: Attr, parent?: Ino): Entry {
     const entryTimeoutMs = parent === undefined ? 0 : this.rememberedForMs(parent);
-    const { attr: known } = this.attrReply(this.learn(attr));
-    return { attr: known, entryTimeoutMs, attrTimeoutMs: 0 };
+    // A listing may have been asked for long before it is handed out.
+    const present = this.fs.leases.answer('getattr', { ino: attr.ino }) ?? attr;
+    return { ...this.attrReply(this.learn(present)), entryTimeoutMs };
   }
 
   attrReply(attr: Attr): AttrReply {
@@ -146,7 +154,22 @@ export class MountContext {
     const notifier = this.#notifier;
     if (notifier === undefined || inodes.length === 0) return;
     await notifier.incrementEpoch();
-    await Promise.all(inodes.map((ino) => notifier.invalidateInode(ino, -1, 0)));
+    await Promise.all(inodes.map((ino) => this.#forgetAttr(notifier, ino)));
+  }
+
+  /** A reply that the kernel has not taken yet may bring an inode that it does not have: until it has, or forgets it. */
+  async #forgetAttr(notifier: Notifier, ino: Ino): Promise<void> {
+    const { clock } = this.fs;
+    // Then all that it may have been told has run out.
+    const endMs = clock.monotonicMs() + limits.leaseTtlMs;
+    for (
+      let pauseMs = 1;
+      !(await notifier.invalidateInode(ino, -1, 0));
+      pauseMs = Math.min(2 * pauseMs, 50)
+    ) {
+      if (this.references?.has(ino) !== true || clock.monotonicMs() >= endMs) return;
+      await new Promise<void>((resolve) => clock.after(pauseMs, resolve));
+    }
   }
 
   async #settle(leases: readonly DroppedLease[]): Promise<void> {

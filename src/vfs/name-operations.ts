@@ -67,7 +67,7 @@ export class NameOperations {
   ): Promise<Entry> {
     this.#mount.assertWritable(op);
     checkName(name, op);
-    return this.#mount.entry(await call(), parent);
+    return this.#mount.madeEntry(await call(), { parent, isNew: op !== 'link' });
   }
 
   async unlink(request: Request, parent: Ino, name: Uint8Array): Promise<void> {

@@ -262,8 +262,11 @@ export interface Operations {
  * Every call is asynchronous and never made from the path that answers requests.
  */
 export interface Notifier {
-  /** Drops attributes, and pages of [offset, offset + length) unless offset < 0 (length 0: to the end). */
-  invalidateInode(ino: Ino, offset: number, length: number): Promise<void>;
+  /**
+   * Drops attributes, and pages of [offset, offset + length) unless offset < 0 (length 0: to the end). Whether the
+   * kernel had the inode: one of a reply that it has not taken yet it does not have.
+   */
+  invalidateInode(ino: Ino, offset: number, length: number): Promise<boolean>;
   invalidateEntry(parent: Ino, name: Uint8Array): Promise<void>;
   /** Every name is looked up again. **Errors:** ENOSYS: this kernel cannot (`hasEpoch`). */
   incrementEpoch(): Promise<void>;

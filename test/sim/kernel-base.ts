@@ -91,17 +91,20 @@ export class KernelBase {
       invalidateEntry: (parent, name) =>
         told('a name', () => void this.cache.dentries.delete(nameKey(parent, textOf(name)))),
       invalidateInode: async (ino, offset) => {
+        let isKnown = false;
         await told(`inode ${ino}${offset < 0 ? '' : ' and its pages'}`, () => {
           const inode = this.cache.inodes.get(ino);
           if (inode === undefined) return;
+          isKnown = true;
           inode.attrVersion = ++this.cache.attrVersion;
           this.cache.stale(inode);
         });
         const inode = this.cache.inodes.get(ino);
-        if (offset < 0 || inode === undefined) return;
+        if (offset < 0 || inode === undefined) return isKnown;
         // invalidate_inode_pages2 waits for pages that are being read.
         await Promise.allSettled(inode.reading);
         await told(`pages of ${ino}`, () => this.cache.dropPages(inode));
+        return isKnown;
       },
     };
   }

@@ -63,11 +63,17 @@ export class KernelNames extends KernelBase {
     }
   }
 
-  /** fuse_iget takes attributes whatever has happened since, where the inode is new to it. */
   protected entered(key: string, entry: Entry, before: Before): void {
     const { attr, entryTimeoutMs, attrTimeoutMs } = entry;
     this.cache.entered(key, attr.ino, entryTimeoutMs, before);
     this.cache.learned(this.cache.inode(attr.ino), attr, attrTimeoutMs, before);
+  }
+
+  /** fuse_iget in create_new_entry and fuse_create_open takes attributes whatever has happened since. */
+  protected made(key: string, entry: Entry, before: Before): void {
+    const { attr, entryTimeoutMs, attrTimeoutMs } = entry;
+    this.cache.entered(key, attr.ino, entryTimeoutMs, before);
+    this.cache.learned(this.cache.inode(attr.ino), attr, attrTimeoutMs, undefined);
   }
 
   async mkdir(parent: Ino, name: string, mode: number): Promise<Ino> {
@@ -97,7 +103,7 @@ export class KernelNames extends KernelBase {
       const before = this.cache.before();
       const from = this.moment();
       const learn = (entry: Entry): void => {
-        this.entered(nameKey(parent, name), entry, before);
+        this.made(nameKey(parent, name), entry, before);
         this.cache.directoryChanged(this.cache.inode(parent));
       };
       const entry = await this.changing(

@@ -28,7 +28,7 @@ export class Kernel extends KernelNames {
         [parent],
         (request) => this.options.vfs.create(request, parent, bytesOf(name), mode, flags),
         (made) => {
-          this.entered(nameKey(parent, name), made.entry, before);
+          this.made(nameKey(parent, name), made.entry, before);
           this.cache.directoryChanged(this.cache.inode(parent));
           this.#opened(this.cache.inode(made.entry.attr.ino), made.open.fh);
         },

@@ -106,7 +106,7 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
   },
   "the kernel's attributes are not forgotten when a lease is recalled": {
     seeds: FIRST_SEEDS,
-    plant: { notifier: (notifier: Notifier) => ({ ...notifier, invalidateInode: async () => {} }) },
+    plant: { notifier: (notifier: Notifier) => ({ ...notifier, invalidateInode: async () => true }) },
   },
   'a recall is acknowledged before anything is forgotten': {
     seeds: FIRST_SEEDS,
