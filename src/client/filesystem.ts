@@ -11,6 +11,7 @@ import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
+import type { FsError } from '../proto/errno.js';
 import type { Ino, SessionId } from '../proto/ids.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -72,8 +73,10 @@ export class Filesystem {
   readonly leases: LeaseCache;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
-  /** Called with files of which written bytes did not get there, though that was not known when they were committed. */
-  onBytesLost: ((ino: Ino) => void) | undefined;
+  /** Called with inodes of which this mount has answered something that it had to give up, and why. */
+  onLost: ((inodes: readonly Ino[], why: FsError) => void) | undefined;
+  /** Called with a file whose contents are not what its handles here have made them: others', or of a lost session. */
+  onChanged: ((ino: Ino) => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
   onLockReady: ((waits: readonly number[]) => void) | undefined;
   /** Called with every new connection, once what waited for it has been sent. */
@@ -122,6 +125,11 @@ export class Filesystem {
   /** Whether what the server said is still its word; false once the session may have expired. */
   get isValid(): boolean {
     return this.#link.isValid;
+  }
+
+  /** Until this is over, what programs were told is done is not to be seen everywhere. */
+  get recovering(): Promise<void> | undefined {
+    return this.#parts.calls.recovering;
   }
 
   /** Calls a method of the metadata server. **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
@@ -226,8 +234,9 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   });
   await link.start();
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
-  const bytesLost = (ino: Ino): void => filesystem?.onBytesLost?.(ino);
-  parts = makeParts({ link, view, clock, connect, bytesLost }, options);
+  const onLost = (inodes: readonly Ino[], why: FsError): void => filesystem?.onLost?.(inodes, why);
+  const onChanged = (ino: Ino): void => filesystem?.onChanged?.(ino);
+  parts = makeParts({ link, view, clock, connect, onLost, onChanged }, options);
   filesystem = new Filesystem(parts, options);
   return filesystem;
 }

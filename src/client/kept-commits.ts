@@ -2,22 +2,17 @@
  * Commits of a mount: what was closed under a lease that may have ended since is said so, and what others have
  * overtaken is put elsewhere.
  */
-import type { Attr } from '../proto/attr.js';
 import type { Ino } from '../proto/ids.js';
 import type { CommitArgs } from './commit-message.js';
+import type { CommitReply } from './commit-queue.js';
 import type { KeptWrites } from './kept-writes.js';
 import type { LostAndFound } from './lost-and-found.js';
-
-interface CommitReply {
-  readonly missing: Ino[];
-  readonly attrs: Attr[];
-}
 
 export interface KeptCommitsOptions {
   readonly kept: KeptWrites;
   readonly lost: LostAndFound;
   readonly commit: (args: CommitArgs) => Promise<CommitReply>;
-  /** Bytes of this file did not get there. */
+  /** The contents of this file are others'. */
   readonly onOvertaken: (ino: Ino) => void;
 }
 

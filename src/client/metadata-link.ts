@@ -72,6 +72,10 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
+  /** It is not kept waiting until what is left of a lost session is brought back. */
+  readonly duringRecovery?: boolean;
+  /** It means nothing under another session: it fails with EIO when this one is lost. */
+  readonly endsWithSession?: boolean;
   /** The call has an outcome, and no answer comes late any more. What is sent from now on finds the server so. */
   readonly onOver?: () => void;
 }
@@ -162,6 +166,7 @@ export class MetadataLink {
         method,
         isMutation: metaMethods[method].kind === 'mutation',
         deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? this.#options.timeoutMs),
+        endsWithSession: options.endsWithSession === true,
         fail: reject,
         over: () => options.onOver?.(),
         send: async (peer, attempt) => {

@@ -8,7 +8,8 @@
  * would have changed is refused as well, because versions differ from then on. A commit carries many files that have
  * nothing to do with one another: it is refused for those that others have changed.
  *
- * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction.
+ * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction. That it was
+ * refused is said again when it is sent again, unless this server was restarted since.
  */
 import { compareTimespec } from '../base/clock.js';
 import { namespace } from '../names/namespace.js';
@@ -47,7 +48,7 @@ export function journalHandler(parts: MetaParts, connection: Connection): (args:
   return async ({ first, entries, durable }) => {
     for (const entry of entries) checkShape(entry);
     const granted: Progress['granted'] = new Map();
-    const refused: Reply['refused'] = [];
+    let refused: Reply['refused'] = [];
     await leases.settled(async () => {
       const progress = await commit.submit(connection, {
         writes: true,
@@ -60,11 +61,15 @@ export function journalHandler(parts: MetaParts, connection: Connection): (args:
               'badMessage',
               `entries ${next} to ${first - 1} of the journal are missing`,
             );
-          return () => carryOut(parts, session, entries.slice(next - first), next);
+          return () => ({ ...carryOut(parts, session, entries.slice(next - first), next), session });
+        },
+        committed: ({ session, refused: more }) => {
+          // Whoever begins with this entry has the answers for those before.
+          session.refused = [...session.refused.filter(({ number }) => number >= first), ...more];
+          refused = session.refused;
         },
       });
       for (const [ino, lease] of progress.granted) granted.set(ino, lease);
-      refused.push(...progress.refused);
       if (progress.inTheWay !== undefined) throw progress.inTheWay;
     });
     const still = leases.stillGranted(granted);

@@ -242,10 +242,7 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         ...binding,
         ttlMs: sessions.ttlMs,
         leaseTtlMs: limits.leaseTtlMs,
-        left: {
-          journalled: parts.store.journalled(binding.session),
-          lapsed: parts.leases.hasLapsed(binding.session),
-        },
+        left: { lapsed: parts.leases.hasLapsed(binding.session) },
         now: clock.now(),
         map: cluster.map(),
       };

@@ -55,8 +55,6 @@ export const tJournalEntry = Type.Object({
 
 /** What there is to know of a session that is resumed. */
 export const tLeftBehind = Type.Object({
-  /** Its last journal entry that was carried out; 0: none. */
-  journalled: tCount,
   /** Its leases have ended without its doing: what it did under them others may not have waited for. */
   lapsed: Type.Boolean(),
 });

@@ -29,6 +29,11 @@ export class MountContext {
   /** Undefined where reading moves no access times. */
   readonly accesses: AccessTimes | undefined;
 
+  /** These handles held locks that are lost. */
+  onLocksLost: ((handles: readonly number[]) => void) | undefined;
+  /** What was answered about these, and has been given up. */
+  onLost: ((inodes: ReadonlySet<Ino>, why: FsError) => void) | undefined;
+
   #notifier: Notifier | undefined;
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
@@ -45,14 +50,37 @@ export class MountContext {
       forget: (inodes) => this.#forget(inodes),
       settle: (leases) => withinRecall(this.#settle(leases), fs.clock),
     };
-    fs.onBytesLost = (ino) => {
-      const detail = 'others have changed the file, or the session was lost';
-      this.files.get(ino)?.pending.recordFailure(new FsError('EIO', 'write-back', { detail }));
-    };
     fs.onSessionLost = () => {
-      this.locks.sessionLost();
+      this.onLocksLost?.(this.locks.sessionLost());
       this.opens.remarkAll(this.files.states());
+      // What was written and is lost was in the kernel's pages.
+      for (const { ino, opens, pending } of this.files.states())
+        if (opens > 0 && pending.failures > 0) this.dropPages(ino);
     };
+    fs.onChanged = (ino) => {
+      this.files.get(ino)?.forgetExtents();
+      this.dropPages(ino);
+    };
+    fs.onLost = (inodes, why) => this.#lost(new Set(inodes), why);
+  }
+
+  /** Programs are told by every handle that is open now. */
+  #lost(inodes: ReadonlySet<Ino>, why: FsError): void {
+    for (const ino of inodes) {
+      const state = this.files.get(ino);
+      if (state === undefined) continue;
+      state.pending.recordFailure(why);
+      this.opens.doubt(state);
+      if (state.opens > 0) this.dropPages(ino);
+    }
+    this.onLost?.(inodes, why);
+  }
+
+  /** What the kernel remembers of a file's contents is not so. Never fails; does not wait. */
+  dropPages(ino: Ino): void {
+    this.#notifier?.invalidateInode(ino, 0, 0).catch((error: unknown) => {
+      log.warn('the kernel cannot be made to forget what it has read', { ino, error });
+    });
   }
 
   /** Before anything that changes the filesystem. **Errors:** EROFS on a read-only mount. */
@@ -154,7 +182,7 @@ export class MountContext {
       leases.flatMap(({ ino, keepsPages }) => {
         const state = this.files.get(ino);
         return [
-          ...(keepsPages ? [this.#dropPages(ino)] : []),
+          ...(keepsPages ? [this.#pagesGone(ino)] : []),
           ...(state !== undefined && this.opens.isUnknown(state)
             ? [this.opens.remark(state, undefined)]
             : []),
@@ -164,7 +192,7 @@ export class MountContext {
   }
 
   /** A READ that was answered meanwhile may have brought back what is old by now: until there was none. */
-  async #dropPages(ino: Ino): Promise<void> {
+  async #pagesGone(ino: Ino): Promise<void> {
     const notifier = this.#notifier;
     if (notifier === undefined) return;
     for (let reads = -1; reads !== this.#readsOf(ino); ) {

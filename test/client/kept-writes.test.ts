@@ -1,5 +1,5 @@
 /** What is kept of closed files on this machine: which bytes, for how long, and into which files they go later. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { setLogLevel } from '../../src/base/log.js';
@@ -195,4 +195,15 @@ t.test('what was left goes into the file as it was left, and into no other', asy
     rig.db.run('UPDATE written SET ctime_sec = NULL, ctime_nsec = NULL');
     t.strictSame(await recovered(rig, state(4, 4)), lost);
   });
+});
+t.test('bytes far out in a file need no memory for what is before them', (t) => {
+  const dir = t.testdir();
+  const offset = 2 ** 36;
+  const pieces = [{ offset, bytes: Buffer.from('far out') }];
+  const common = { generation: 1, version: 1, ctime: undefined, mtime: undefined, clearPrivileges: false };
+  new LostAndFound(dir).written({ ...common, ino: INO, pieces }, 'a reason');
+  const found = join(dir, 'lost+found');
+  const name = readdirSync(found).find((each) => each.endsWith(`inode-${INO}`)) ?? 'none';
+  t.equal(statSync(join(found, name)).size, offset + 7);
+  t.end();
 });
