@@ -9,7 +9,7 @@
 import type { Timespec } from '../base/clock.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
 import { type Answer, type Operation, type Outcome, runSync } from '../names/operation.js';
-import { attrsOf } from '../names/reply-attrs.js';
+import { attrsOf, changedOf } from '../names/reply-attrs.js';
 import type { InodeRow, RowChange, RowRead } from '../names/rows.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -248,8 +248,8 @@ export class LocalOperations {
     if (!isNamespace(method)) return;
     const changes = metaMethods[method].kind === 'mutation';
     if (changes) for (const ino of subjectsOf(args)) this.rows.drop(ino);
+    if (changes) for (const state of changedOf(method, reply as never)) this.#options.onVersion(state);
     for (const attr of attrsOf(method, reply as never)) {
-      if (changes) this.#options.onVersion(attr);
       // While the outcome of some change is not known nothing is learned.
       if (attr.exclusive !== true || !this.#options.cache.isExclusive(attr.ino)) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;

@@ -136,8 +136,14 @@ const tEntryArgs = Type.Object({ parent: tIno, name: tName });
  */
 const tHold = Type.Optional(Type.Boolean());
 const tRemoveArgs = Type.Object({ parent: tIno, name: tName, hold: tHold });
+/** `state`: absent when the inode is gone. */
+const tChanged = Type.Object({
+  ino: tIno,
+  state: Type.Optional(Type.Object({ version: tCount, ctime: tTimespec })),
+});
+export type Changed = Static<typeof tChanged>;
 /** `changed`: inodes whose attributes are others now, besides those of the directories. */
-const tRemoved = Type.Object({ held: Type.Optional(tIno), changed: Type.Optional(Type.Array(tIno)) });
+const tRemoved = Type.Object({ held: Type.Optional(tIno), changed: Type.Optional(Type.Array(tChanged)) });
 const tInoArgs = Type.Object({ ino: tIno });
 
 export const metaMethods = {
