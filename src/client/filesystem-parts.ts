@@ -22,7 +22,7 @@ import { Journal } from './journal.js';
 import { commitKept, type KeptCommitsOptions } from './kept-commits.js';
 import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
-import { LeaseHolder } from './lease-holder.js';
+import { LeaseHolder, withinRecall } from './lease-holder.js';
 import { LeaseTaker } from './lease-taker.js';
 import type { InterruptSource } from './link-call.js';
 import { LocalOperations, type OwnObserver } from './local-operations.js';
@@ -216,6 +216,7 @@ export function makeParts(
     kept,
     lost,
     commit: (args) => calls.call('commit', args, untilAnswered),
+    untilQuiet: () => withinRecall(Promise.resolve(own.untilQuiet()), clock),
     onOvertaken: (ino) => {
       leases.changed(ino, { entries: false });
       holder.forgetInKernel([ino]);

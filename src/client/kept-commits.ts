@@ -12,6 +12,8 @@ export interface KeptCommitsOptions {
   readonly kept: KeptWrites;
   readonly lost: LostAndFound;
   readonly commit: (args: CommitArgs) => Promise<CommitReply>;
+  /** What this mount has asked the server to change is done, or nobody can wait for it. */
+  readonly untilQuiet: () => Promise<void>;
   /** The contents of this file are others'. */
   readonly onOvertaken: (ino: Ino) => void;
 }
@@ -21,6 +23,8 @@ const OVERTAKEN = 'others have changed the file while this mount was silent';
 /** **Errors:** those of commit. */
 export async function commitKept(options: KeptCommitsOptions, args: CommitArgs): Promise<CommitReply> {
   const { kept, lost, commit, onOvertaken } = options;
+  // A change of this mount that is on its way is none of others', and comes first.
+  if (args.files.some(({ ino }) => kept.since(ino) !== undefined)) await options.untilQuiet();
   const files = args.files.map((file) => {
     const since = kept.since(file.ino);
     return since === undefined ? file : { ...file, since };

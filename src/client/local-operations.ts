@@ -74,7 +74,7 @@ const isNamespace = (method: Method): method is NamespaceMethod => method in nam
 export class LocalOperations {
   readonly rows: LeasedRows;
   readonly #options: LocalOperationsOptions;
-  readonly #onTheirWay = new Set<object>();
+  readonly #onTheirWay = new Set<Promise<void>>();
   /** Of inodes that were removed here, to be given back behind that entry of the journal. */
   #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
 
@@ -234,12 +234,23 @@ export class LocalOperations {
     return this.#onTheirWay.size === 0;
   }
 
+  /** Resolves when what is on its way now has an outcome, which is known here; undefined: nothing is. */
+  untilQuiet(): Promise<unknown> | undefined {
+    return this.isQuiet ? undefined : Promise.all(this.#onTheirWay);
+  }
+
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
   sending(method: Method): () => void {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};
-    const call = {};
+    let over = (): void => {};
+    const call = new Promise<void>((resolve) => {
+      over = resolve;
+    });
     this.#onTheirWay.add(call);
-    return () => void this.#onTheirWay.delete(call);
+    return () => {
+      this.#onTheirWay.delete(call);
+      over();
+    };
   }
 
   /** The server has made something for this mount alone. */

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { setLogLevel } from '../../src/base/log.js';
 import type { ChunkWriter } from '../../src/client/chunk-writer.js';
+import type { CommitArgs } from '../../src/client/commit-message.js';
+import { commitKept } from '../../src/client/kept-commits.js';
 import { type InodeState, KEPT_BEFORE, KeptWrites, type LeftWrite } from '../../src/client/kept-writes.js';
 import { LostAndFound } from '../../src/client/lost-and-found.js';
 import { openMountDatabase } from '../../src/client/mount-database.js';
@@ -206,4 +208,26 @@ t.test('bytes far out in a file need no memory for what is before them', (t) => 
   const name = readdirSync(found).find((each) => each.endsWith(`inode-${INO}`)) ?? 'none';
   t.equal(statSync(join(found, name)).size, offset + 7);
   t.end();
+});
+
+t.test('what this mount changes at the server by other means is not taken for others’ doing', async (t) => {
+  const rig = new Rig(t);
+  rig.write('closed', 0);
+  rig.kept.keep(rig.file, state(1, 1));
+  rig.term++;
+  const sinces: unknown[] = [];
+  const file = { ino: INO, extents: [], minSize: 0, mtime: at(1), clearPrivileges: false };
+  const committing = {
+    kept: rig.kept,
+    lost: new LostAndFound(rig.dir),
+    commit: async (args: CommitArgs) => {
+      sinces.push(args.files[0]?.since);
+      return { missing: [], attrs: [] };
+    },
+    // A rename was on its way.
+    untilQuiet: async () => rig.kept.version(INO, state(2, 5)),
+    onOvertaken: () => t.fail('it is not'),
+  };
+  await commitKept(committing, { chunks: [], files: [file], durable: false });
+  t.strictSame(sinces, [state(2, 5)]);
 });
