@@ -13,6 +13,7 @@ import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { FsError } from '../proto/errno.js';
 import type { Ino, SessionId } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { connectWebSocket } from '../rpc/websocket.js';
@@ -77,6 +78,8 @@ export class Filesystem {
   onLost: ((inodes: readonly Ino[], why: FsError) => void) | undefined;
   /** Called with a file whose contents are not what its handles here have made them: others', or of a lost session. */
   onChanged: ((ino: Ino) => void) | undefined;
+  /** Called with what others have removed for good; some of it, some time afterwards. */
+  onRemoved: ((removals: readonly Removal[]) => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
   onLockReady: ((waits: readonly number[]) => void) | undefined;
   /** Called with every new connection, once what waited for it has been sent. */
@@ -224,6 +227,7 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
       filesystem?.onSessionLost?.();
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
+    onRemoved: (removals) => filesystem?.onRemoved?.(removals),
     onRecall: (recalled) => void parts?.holder.recalled(recalled),
     recover: (peer, opened) => recoverSession(peer, opened, { ...recovering, serverClock: link.serverClock }),
     beforeSession: async () => await parts?.holder.disconnected(),

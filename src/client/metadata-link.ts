@@ -21,6 +21,7 @@ import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
 import type { SessionId } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import type { MetaCallbacks } from '../proto/meta-methods.js';
 import { type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
@@ -57,6 +58,8 @@ export interface MetadataLinkOptions {
   readonly onLockReady?: (waits: readonly number[]) => void;
   /** Leases are asked back; `returnLeases` answers. */
   readonly onRecall?: (leases: readonly ReturnedLease[]) => void;
+  /** Others have removed these for good. */
+  readonly onRemoved?: (removals: readonly Removal[]) => void;
   /** A session that an earlier daemon has left is open once more, before it is closed. */
   readonly recover?: (peer: MetadataPeer, opened: OpenedReply) => Promise<void>;
   /** Before a session goes on over a new connection: leases of the last one will be void. */
@@ -250,6 +253,10 @@ export class MetadataLink {
       },
       lockReady: ({ waits }) => {
         this.#options.onLockReady?.(waits);
+        return {};
+      },
+      removed: ({ removals }) => {
+        this.#options.onRemoved?.(removals);
         return {};
       },
       recallLeases: ({ leases }) => {

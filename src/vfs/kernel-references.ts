@@ -30,6 +30,10 @@ export class KernelReferences {
     this.#opens = opens;
   }
 
+  has(ino: Ino): boolean {
+    return this.#counts.has(ino);
+  }
+
   /** A reply gives the kernel one more reference. */
   add(ino: Ino): void {
     this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + 1);

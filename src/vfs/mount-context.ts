@@ -9,6 +9,7 @@ import { withinRecall } from '../client/lease-holder.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import { type AccessPolicy, AccessTimes } from './access-times.js';
 import { FileTable } from './file-table.js';
@@ -61,7 +62,18 @@ export class MountContext {
       this.files.get(ino)?.forgetExtents();
       this.dropPages(ino);
     };
+    fs.onRemoved = (removals) => this.#removedByOthers(removals);
     fs.onLost = (inodes, why) => this.#lost(new Set(inodes), why);
+  }
+
+  /** Programs here that watch what another mount has removed hear of it. Nothing else depends on that. */
+  #removedByOthers(removals: readonly Removal[]): void {
+    for (const { parent, name, ino } of removals) {
+      if (this.references?.has(ino) !== true) continue;
+      this.#notifier?.deleteEntry(parent, ino, name).catch((error: unknown) => {
+        log.debug('the kernel was not told of a removal', { parent, ino, error });
+      });
+    }
   }
 
   /** Programs are told by every handle that is open now. */

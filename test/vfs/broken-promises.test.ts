@@ -53,7 +53,12 @@ async function endSession(cluster: LocalCluster, mount: TestMount): Promise<void
   const peer = new Peer(await connectWebSocket(cluster.metaUrl, { timeoutMs: 5_000 }), {
     remote: metaMethods,
     local: metaCallbacks,
-    handlers: { mapChanged: () => ({}), lockReady: () => ({}), recallLeases: () => ({}) },
+    handlers: {
+      mapChanged: () => ({}),
+      lockReady: () => ({}),
+      recallLeases: () => ({}),
+      removed: () => ({}),
+    },
     name: 'metadata server',
   });
   await peer.call('openSession', { host: 'h', pid: 1, mountpoint: '/m', resume: { session, token } });
