@@ -38,6 +38,7 @@ export class SimulatedMount {
       handlers: {
         mapChanged: () => ({}),
         lockReady: () => ({}),
+        removed: () => ({}),
         recallLeases: ({ leases: recalled }) => {
           mount.leases -= recalled.length;
           peer.call('returnLeases', { leases: recalled }).catch((error: unknown) => mount.#failed(error));

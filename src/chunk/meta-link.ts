@@ -129,7 +129,12 @@ export class MetaLink {
     const peer: MetaPeer = new Peer(transport, {
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { lockReady: () => ({}), recallLeases: () => ({}), mapChanged: () => ({}) },
+      handlers: {
+        lockReady: () => ({}),
+        recallLeases: () => ({}),
+        removed: () => ({}),
+        mapChanged: () => ({}),
+      },
       name: 'metadata server',
     });
     this.#peer = peer;

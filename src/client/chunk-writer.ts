@@ -17,17 +17,15 @@ import { assert } from '../base/assert.js';
 import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
-import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
-import type { ChunkId, Ino } from '../proto/ids.js';
+import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { boundedWait } from './bounded-wait.js';
 import type { ChunkLinks } from './chunk-links.js';
 import { ChunkPutter } from './chunk-putter.js';
 import type { ClusterView } from './cluster-view.js';
 import type { CommitArgs } from './commit-message.js';
-import { CommitQueue } from './commit-queue.js';
-
+import { CommitQueue, type CommitReply } from './commit-queue.js';
 import type { InterruptSource } from './link-call.js';
 import { ChunkArena, PendingChunk } from './pending-chunk.js';
 import type { PendingFile } from './pending-file.js';
@@ -45,7 +43,7 @@ export interface ChunkWriterOptions {
   readonly timeoutMs: number;
   readonly dirtyBytes: number;
   readonly refreshMap: () => void;
-  readonly commit: (args: CommitArgs) => Promise<{ missing: Ino[]; attrs: Attr[] }>;
+  readonly commit: (args: CommitArgs) => Promise<CommitReply>;
   readonly sync: (request: InterruptSource | undefined) => Promise<void>;
   /** Reports identifiers whose chunks are garbage; must not fail. */
   readonly abandon: (id: ChunkId) => void;
@@ -172,15 +170,16 @@ export class ChunkWriter {
     }
   }
 
-  /** Everything uncommitted is lost: its session is over. */
-  sessionLost(): void {
+  /** Everything uncommitted is given up: its session is over. `isKept`: all that is pending of a file is elsewhere too. */
+  sessionLost(isKept: (file: PendingFile) => boolean = () => false): void {
     const open = this.#open;
     this.#open = undefined;
     this.#ageTimer?.cancel();
     // An open chunk's memory is not used again: a flush may still be reading it.
     this.#arena = new ChunkArena();
     this.#toPut.length = 0;
-    this.#commits.dropAll(open, new FsError('EIO', 'write-back', { detail: 'the session was lost' }));
+    const error = new FsError('EIO', 'write-back', { detail: 'the session was lost' });
+    this.#commits.dropAll(open, error, isKept);
   }
 
   // Taking bytes

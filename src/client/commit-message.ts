@@ -6,9 +6,10 @@
 import { present } from '../base/assert.js';
 import type { Timespec } from '../base/clock.js';
 import type { Attr } from '../proto/attr.js';
+import type { FileCommit } from '../proto/data-methods.js';
 import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import type { FileCommit, MetaMethods } from '../proto/meta-methods.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf } from '../proto/method.js';
 import type { Piece } from './extent-overlay.js';
 import type { PendingChunk } from './pending-chunk.js';

@@ -12,10 +12,11 @@
 import { present } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
-import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
-import type { ChunkId, Ino } from '../proto/ids.js';
+import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ReplyOf } from '../proto/method.js';
 import {
   type CommitArgs,
   type CommitBatch,
@@ -30,11 +31,14 @@ const log = makeLog('client');
 
 const RETRY_MIN_MS = 50;
 const RETRY_MAX_MS = 2_000;
+const MISSING = new FsError('EIO', 'write-back', { detail: 'the file is gone, or others have changed it' });
+
+export type CommitReply = ReplyOf<MetaMethods['commit']>;
 
 export interface CommitQueueOptions {
   readonly clock: Clock;
   /** Sends a commit; ends only with an answer or the session. */
-  readonly commit: (args: CommitArgs) => Promise<{ missing: Ino[]; attrs: Attr[] }>;
+  readonly commit: (args: CommitArgs) => Promise<CommitReply>;
   readonly abandon: (id: ChunkId) => void;
   /** A chunk has left the queue, committed or given up. */
   readonly onSettled: (chunk: PendingChunk, committed: boolean) => void;
@@ -133,7 +137,7 @@ export class CommitQueue {
     try {
       // Nothing is left to commit when all of it was truncated away meanwhile.
       const isEmpty = args.files.length === 0 && !args.durable;
-      const reply = isEmpty ? { missing: [], attrs: [] } : await this.#options.commit(args);
+      const reply: CommitReply = isEmpty ? { missing: [], attrs: [] } : await this.#options.commit(args);
       if (batch.chunks[0]?.state === 'stored') this.#succeeded(batch, args.durable, reply);
       return undefined;
     } catch (error) {
@@ -141,11 +145,13 @@ export class CommitQueue {
     }
   }
 
-  #succeeded(batch: CommitBatch, durable: boolean, reply: { missing: Ino[]; attrs: Attr[] }): void {
+  #succeeded(batch: CommitBatch, durable: boolean, reply: CommitReply): void {
     this.#atMost = limits.chunksPerMessage;
     this.#answered++;
     if (durable) this.durableUpTo(this.#answered);
     const attrs = new Map(reply.attrs.map((attr) => [attr.ino, attr]));
+    const missing = new Set(reply.missing);
+    for (const file of batch.files.keys()) if (missing.has(file.ino)) file.recordFailure(MISSING);
     for (const chunk of batch.chunks) this.#take(chunk);
     for (const [file, part] of batch.files) {
       file.committedIn = this.#answered;
@@ -199,13 +205,16 @@ export class CommitQueue {
     return false;
   }
 
-  /** Gives up every chunk, and `open` too: the session that they were written under is over. */
-  dropAll(open: PendingChunk | undefined, error: FsError): void {
+  /**
+   * Gives up every chunk, and `open` too: the session that they were written under is over. `isKept`: all that is
+   * pending of a file is elsewhere too.
+   */
+  dropAll(open: PendingChunk | undefined, error: FsError, isKept: (file: PendingFile) => boolean): void {
     const chunks = open === undefined ? this.#queue : [...this.#queue, open];
     this.#queue = [];
     for (const chunk of chunks) {
       this.#take(chunk);
-      for (const file of chunk.files.keys()) file.recordFailure(error);
+      for (const file of chunk.files.keys()) if (!isKept(file)) file.recordFailure(error);
     }
     for (const chunk of chunks) this.#settle(chunk, false, error);
   }

@@ -3,6 +3,7 @@
  */
 import type { Clock } from '../base/clock.js';
 import type { Attr } from '../proto/attr.js';
+import { FsError } from '../proto/errno.js';
 import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
@@ -10,7 +11,6 @@ import type { ArgsOf } from '../proto/method.js';
 import type { Database } from '../sqlite/database.js';
 import { AbandonedChunks } from './abandoned-chunks.js';
 import { BlockStore } from './block-store.js';
-import { boundedWait } from './bounded-wait.js';
 import { CacheDatabase } from './cache-database.js';
 import { ChunkLinks, type Connect } from './chunk-links.js';
 import { ChunkReader } from './chunk-reader.js';
@@ -22,7 +22,7 @@ import { Journal } from './journal.js';
 import { commitKept, type KeptCommitsOptions } from './kept-commits.js';
 import { KeptWrites } from './kept-writes.js';
 import { LeaseCache } from './lease-cache.js';
-import { LeaseHolder } from './lease-holder.js';
+import { LeaseHolder, withinRecall } from './lease-holder.js';
 import { LeaseTaker } from './lease-taker.js';
 import type { InterruptSource } from './link-call.js';
 import { LocalOperations, type OwnObserver } from './local-operations.js';
@@ -82,12 +82,16 @@ export function makeParts(
     view: ClusterView;
     clock: Clock;
     connect: Connect;
-    /** Bytes of a file that was not closed went into the journal, and not into the file. */
-    bytesLost: (ino: Ino) => void;
+    /** What was answered about these was given up. */
+    onLost: (inodes: readonly Ino[], why: FsError) => void;
+    /** The contents of this one are not what its handles here have made them. */
+    onChanged: (ino: Ino) => void;
   },
   options: PartsOptions,
 ): MadeParts {
-  const { link, view, clock, connect, bytesLost } = over;
+  const { link, view, clock, connect, onLost, onChanged } = over;
+  const bytesLost = (ino: Ino, detail: string): void =>
+    onLost([ino], new FsError('EIO', 'write-back', { detail }));
   const { timeoutMs } = options;
   const untilAnswered = { timeoutMs: Number.POSITIVE_INFINITY };
   const links = new ChunkLinks({ connect, clock });
@@ -116,7 +120,7 @@ export function makeParts(
   const journal: Journal = new Journal({
     clock,
     db,
-    send: (args) => link.call('journal', args, untilAnswered),
+    send: (args) => link.call('journal', args, { ...untilAnswered, endsWithSession: true }),
     onAnswered: (reply, last) => {
       kept.answered(last);
       const unneeded = own.answered(reply, last);
@@ -128,10 +132,11 @@ export function makeParts(
       for (const { number, entry, inodes, reason } of entries) {
         for (const ino of inodes) {
           leases.changed(ino, { entries: true });
-          if (entry.method !== 'commit') continue;
-          if (!kept.refused(ino, number, (write) => lost.written(write, reason))) bytesLost(ino);
+          if (entry.method === 'commit') kept.refused(ino, number, (write) => lost.written(write, reason));
         }
         holder.forgetInKernel(inodes);
+        // No program was told that others know it as closed.
+        if (entry.method !== 'release') onLost(inodes, new FsError('EIO', 'journal', { detail: reason }));
       }
     },
   });
@@ -211,10 +216,11 @@ export function makeParts(
     kept,
     lost,
     commit: (args) => calls.call('commit', args, untilAnswered),
+    untilQuiet: () => withinRecall(Promise.resolve(own.untilQuiet()), clock),
     onOvertaken: (ino) => {
       leases.changed(ino, { entries: false });
       holder.forgetInKernel([ino]);
-      bytesLost(ino);
+      onChanged(ino);
     },
   };
   const writer = makeWriter({
@@ -233,19 +239,28 @@ export function makeParts(
       return reply;
     },
     sync: async (request: InterruptSource | undefined) => {
-      await boundedWait({ clock, timeoutMs, request, op: 'sync' }, (done) => journal.whenFlushed(done));
+      await calls.flushJournal(request);
       await link.call('sync', {}, { request });
     },
     abandon: (id: ChunkId) => abandoned.add(id),
     onCommitted: (id, bytes) => reader.keep(id, bytes),
     onSettled: (chunk) => kept.committed(chunk),
   });
+  // From the moment when a session is lost until what it has left is brought to the next one.
+  let recovered: (() => void) | undefined;
   const forgetSession = (): void => {
+    if (recovered === undefined)
+      calls.waitFor(
+        new Promise<void>((resolve) => {
+          recovered = resolve;
+        }),
+      );
     ids.clear();
     abandoned.clear();
     reader.clear();
-    writer.sessionLost();
-    for (const ino of kept.sessionLost()) bytesLost(ino);
+    writer.sessionLost((file) => kept.holds(file));
+    for (const ino of kept.sessionLost()) bytesLost(ino, 'the session was lost');
+    journal.sessionLost();
     leases.clear();
     contents.clear();
     xattrs.clear();
@@ -260,7 +275,10 @@ export function makeParts(
         await journal.flush();
         return await link.call('getattr', { ino });
       };
-      calls.waitFor(recoverWrites({ kept, writer, lost, getattr, isAlone: false }));
+      const told = { onWritten: onChanged, onLost: bytesLost };
+      const recovery = recoverWrites({ kept, writer, lost, getattr, isAlone: false, ...told });
+      calls.waitFor(recovery.then(recovered));
+      recovered = undefined;
     }
     began = link.session;
     revalidation.restart();

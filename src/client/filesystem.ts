@@ -11,7 +11,9 @@ import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
+import type { FsError } from '../proto/errno.js';
 import type { Ino, SessionId } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { connectWebSocket } from '../rpc/websocket.js';
@@ -72,8 +74,12 @@ export class Filesystem {
   readonly leases: LeaseCache;
   /** Called when the session was lost, after everything that belonged to it was given up. */
   onSessionLost: (() => void) | undefined;
-  /** Called with files of which written bytes did not get there, though that was not known when they were committed. */
-  onBytesLost: ((ino: Ino) => void) | undefined;
+  /** Called with inodes of which this mount has answered something that it had to give up, and why. */
+  onLost: ((inodes: readonly Ino[], why: FsError) => void) | undefined;
+  /** Called with a file whose contents are not what its handles here have made them: others', or of a lost session. */
+  onChanged: ((ino: Ino) => void) | undefined;
+  /** Called with what others have removed for good; some of it, some time afterwards. */
+  onRemoved: ((removals: readonly Removal[]) => void) | undefined;
   /** Called with the numbers of lock requests whose turn it is. */
   onLockReady: ((waits: readonly number[]) => void) | undefined;
   /** Called with every new connection, once what waited for it has been sent. */
@@ -122,6 +128,11 @@ export class Filesystem {
   /** Whether what the server said is still its word; false once the session may have expired. */
   get isValid(): boolean {
     return this.#link.isValid;
+  }
+
+  /** Until this is over, what programs were told is done is not to be seen everywhere. */
+  get recovering(): Promise<void> | undefined {
+    return this.#parts.calls.recovering;
   }
 
   /** Calls a method of the metadata server. **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
@@ -216,6 +227,7 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
       filesystem?.onSessionLost?.();
     },
     onLockReady: (waits) => filesystem?.onLockReady?.(waits),
+    onRemoved: (removals) => filesystem?.onRemoved?.(removals),
     onRecall: (recalled) => void parts?.holder.recalled(recalled),
     recover: (peer, opened) => recoverSession(peer, opened, { ...recovering, serverClock: link.serverClock }),
     beforeSession: async () => await parts?.holder.disconnected(),
@@ -226,8 +238,9 @@ export async function connectFilesystem(options: FilesystemOptions): Promise<Fil
   });
   await link.start();
   const view = new ClusterView(present(map, 'a session comes with a map'), clock);
-  const bytesLost = (ino: Ino): void => filesystem?.onBytesLost?.(ino);
-  parts = makeParts({ link, view, clock, connect, bytesLost }, options);
+  const onLost = (inodes: readonly Ino[], why: FsError): void => filesystem?.onLost?.(inodes, why);
+  const onChanged = (ino: Ino): void => filesystem?.onChanged?.(ino);
+  parts = makeParts({ link, view, clock, connect, onLost, onChanged }, options);
   filesystem = new Filesystem(parts, options);
   return filesystem;
 }

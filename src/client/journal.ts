@@ -78,6 +78,9 @@ function underAnother(entry: JournalEntry): JournalEntry {
   return { ...entry, args: { ...args, chunks: [], files } };
 }
 
+/** What the session before has refused comes first, with numbers of its own. */
+const REFUSED = Number.MAX_SAFE_INTEGER;
+
 /** What an earlier daemon has answered and not brought to the server. */
 function leftovers(db: Database): Numbered[] {
   return db
@@ -92,17 +95,17 @@ function leftovers(db: Database): Numbered[] {
 
 /**
  * Brings what an earlier daemon has left to the server, under the session in which it was done; false: it was
- * done under another. What is refused stays: it is tried under the next session. **Errors:** ProtocolError, those
- * of the server's storage.
+ * done under another. What is refused stays: it is tried under the next session. What the server has carried out
+ * or refused before is sent again, because its answer may have been lost with the daemon. **Errors:** ProtocolError,
+ * those of the server's storage.
  */
 export async function recoverJournal(
   db: Database,
-  from: { session: SessionId; journalled: number; send: JournalOptions['send'] },
+  from: { session: SessionId; send: JournalOptions['send'] },
 ): Promise<boolean> {
   const owner = db.prepare<{ session: SessionId }>('SELECT session FROM owner').get();
   if (owner?.session !== from.session) return false;
-  db.run('DELETE FROM entries WHERE number <= ?', from.journalled);
-  const left = leftovers(db);
+  const left = leftovers(db).filter(({ number }) => number > 0);
   if (left.length > 0)
     log.warn('an earlier mount has left changes, which are made now', { count: left.length });
   for (let at = 0; at < left.length; at += limits.journalEntriesPerMessage) {
@@ -117,7 +120,8 @@ export async function recoverJournal(
         if (!kept.has(number)) db.run('DELETE FROM entries WHERE number = ?', number);
       for (const { number, entry } of batch) {
         const left = packr.pack(about(entry, kept.get(number)?.inos));
-        if (kept.has(number)) db.run('UPDATE entries SET entry = ? WHERE number = ?', left, number);
+        if (kept.has(number))
+          db.run('UPDATE entries SET number = ?, entry = ? WHERE number = ?', number - REFUSED, left, number);
       }
       entriesDone(
         db,
@@ -143,6 +147,8 @@ export class Journal {
   #durableUpTo = 0;
   #waiters: { readonly upTo: number; readonly done: (error?: FsError) => void }[] = [];
   isClosed = false;
+  /** The session is over and the next one has not begun: numbers mean nothing. */
+  #isBetween = false;
 
   constructor(options: JournalOptions) {
     this.#options = options;
@@ -169,8 +175,14 @@ export class Journal {
     return this.#touched.get(ino) ?? 0;
   }
 
+  /** The session is over; what is left waits until the next one `begin`s. */
+  sessionLost(): void {
+    this.#isBetween = true;
+  }
+
   /** Begins anew for a session: what is left of an earlier one is to be done under this one. */
   begin(session: SessionId): void {
+    this.#isBetween = false;
     const entries = this.#entries.map(({ entry, inodes }, index) => ({
       entry: underAnother(entry),
       inodes,
@@ -238,16 +250,17 @@ export class Journal {
   }
 
   async #run(): Promise<void> {
-    if (this.#running) return;
+    if (this.#running || this.#isBetween) return;
     this.#running = true;
     this.#timer?.cancel();
     this.#timer = undefined;
     let pauseMs = RETRY_MIN_MS;
-    while (this.#entries.length > 0 && !this.isClosed) {
+    while (this.#entries.length > 0 && !this.isClosed && !this.#isBetween) {
       try {
         await this.#send();
         pauseMs = RETRY_MIN_MS;
       } catch (error) {
+        if (this.#isBetween) break;
         const failure = error instanceof FsError ? error : new FsError('EIO', 'journal', { cause: error });
         log.error('what was changed here cannot be brought to the metadata server yet', {
           entries: this.#entries.length,

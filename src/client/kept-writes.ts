@@ -164,6 +164,12 @@ export class KeptWrites {
     return true;
   }
 
+  /** Whether all that is pending of a file is kept. */
+  holds(file: PendingFile): boolean {
+    const kept = this.#kept.get(file.ino);
+    return kept?.file === file && kept.isPending && kept.writtenAt === file.writtenAt;
+  }
+
   /** What was pending of a file has changed otherwise than by a write: it was cut to `size`, or got another time. */
   changed(file: PendingFile, size?: number): void {
     const kept = this.#kept.get(file.ino);

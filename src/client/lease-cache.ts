@@ -18,7 +18,7 @@ import { type Attr, isDir, isSameVersion } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import type { Taken } from '../proto/lease-methods.js';
-import type { MetaMethods } from '../proto/meta-methods.js';
+import type { Changed, MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { LeasedNames } from './leased-rows.js';
 
@@ -391,9 +391,9 @@ const made = (cache: LeaseCache, { parent, name }: { parent: Ino; name: Uint8Arr
 const removed = (
   cache: LeaseCache,
   { parent, name }: { parent: Ino; name: Uint8Array },
-  { changed = [] }: { changed?: readonly Ino[] | undefined },
+  { changed = [] }: { changed?: readonly Changed[] | undefined },
 ): void => {
-  for (const ino of [parent, ...changed]) cache.changed(ino);
+  for (const ino of [parent, ...changed.map((each) => each.ino)]) cache.changed(ino);
   cache.entry(parent, name, null);
 };
 
@@ -429,7 +429,7 @@ const RULES: Rules = {
   rmdir: removed,
   rename: (cache, { parent, name, newParent, newName, mode, whiteout }, { changed = [] }) => {
     const moved = cache.known(parent, name);
-    for (const ino of [parent, newParent, ...changed]) cache.changed(ino);
+    for (const ino of [parent, newParent, ...changed.map((each) => each.ino)]) cache.changed(ino);
     // Nothing was changed where both names were of one inode by then.
     const isPlain = mode !== 'exchange' && whiteout === undefined && changed.length > 0;
     if (!isPlain || moved === undefined || moved === null) {

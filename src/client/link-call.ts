@@ -28,6 +28,8 @@ export interface LinkCallOptions {
   readonly method: string;
   readonly isMutation: boolean;
   readonly deadlineMs: number;
+  /** Not to be sent under another session. */
+  readonly endsWithSession: boolean;
   /** Sends it; resolves when the answer has been handed on. */
   readonly send: (peer: MetadataPeer, attempt: Attempt) => Promise<void>;
   readonly fail: (error: FsError) => void;
@@ -39,6 +41,7 @@ export class LinkCall {
   readonly method: string;
   readonly isMutation: boolean;
   readonly deadlineMs: number;
+  readonly endsWithSession: boolean;
   readonly send: LinkCallOptions['send'];
   readonly #fail: LinkCallOptions['fail'];
   readonly over: LinkCallOptions['over'];
@@ -56,6 +59,7 @@ export class LinkCall {
     this.method = options.method;
     this.isMutation = options.isMutation;
     this.deadlineMs = options.deadlineMs;
+    this.endsWithSession = options.endsWithSession;
     this.send = options.send;
     this.#fail = options.fail;
     this.over = options.over;

@@ -100,6 +100,8 @@ export class LinkCalls {
     const mutations = [...this.#mutations.values()];
     for (const call of mutations)
       if (call.wasSent) this.#fail(call, new FsError('EIO', call.method, { detail }));
+    for (const call of [...this.#calls])
+      if (call.endsWithSession) this.#fail(call, new FsError('EIO', call.method, { detail }));
     this.#mutations.clear();
     this.#nextSequence = 1;
     for (const call of mutations) if (!call.settled) this.#number(call);

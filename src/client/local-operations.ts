@@ -9,7 +9,7 @@
 import type { Timespec } from '../base/clock.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
 import { type Answer, type Operation, type Outcome, runSync } from '../names/operation.js';
-import { attrsOf } from '../names/reply-attrs.js';
+import { attrsOf, changedOf } from '../names/reply-attrs.js';
 import type { InodeRow, RowChange, RowRead } from '../names/rows.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -74,7 +74,7 @@ const isNamespace = (method: Method): method is NamespaceMethod => method in nam
 export class LocalOperations {
   readonly rows: LeasedRows;
   readonly #options: LocalOperationsOptions;
-  readonly #onTheirWay = new Set<object>();
+  readonly #onTheirWay = new Set<Promise<void>>();
   /** Of inodes that were removed here, to be given back behind that entry of the journal. */
   #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
 
@@ -234,12 +234,23 @@ export class LocalOperations {
     return this.#onTheirWay.size === 0;
   }
 
+  /** Resolves when what is on its way now has an outcome, which is known here; undefined: nothing is. */
+  untilQuiet(): Promise<unknown> | undefined {
+    return this.isQuiet ? undefined : Promise.all(this.#onTheirWay);
+  }
+
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
   sending(method: Method): () => void {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};
-    const call = {};
+    let over = (): void => {};
+    const call = new Promise<void>((resolve) => {
+      over = resolve;
+    });
     this.#onTheirWay.add(call);
-    return () => void this.#onTheirWay.delete(call);
+    return () => {
+      this.#onTheirWay.delete(call);
+      over();
+    };
   }
 
   /** The server has made something for this mount alone. */
@@ -248,8 +259,8 @@ export class LocalOperations {
     if (!isNamespace(method)) return;
     const changes = metaMethods[method].kind === 'mutation';
     if (changes) for (const ino of subjectsOf(args)) this.rows.drop(ino);
+    if (changes) for (const state of changedOf(method, reply as never)) this.#options.onVersion(state);
     for (const attr of attrsOf(method, reply as never)) {
-      if (changes) this.#options.onVersion(attr);
       // While the outcome of some change is not known nothing is learned.
       if (attr.exclusive !== true || !this.#options.cache.isExclusive(attr.ino)) continue;
       const { exclusive: _exclusive, lease: _lease, ...plain }: Attr = attr;

@@ -3,7 +3,7 @@
  * in the cache directory, outside of the filesystem, and lines in the log. Whoever puts something here may forget it
  * elsewhere: it is on disk.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { makeLog } from '../base/log.js';
 import type { RefusedEntry } from './journal.js';
@@ -25,7 +25,7 @@ export class LostAndFound {
       const { method, args, now, ino } = entry;
       return `${JSON.stringify({ reason, method, args, now, ...(ino === undefined ? {} : { ino }) }, readable)}\n`;
     });
-    const path = this.#write('operations.jsonl', Buffer.from(lines.join('')));
+    const path = this.#write('operations.jsonl', whole(lines.join('')));
     log.error(
       'changes made here were refused, because others have changed the same meanwhile; they are kept',
       {
@@ -37,13 +37,10 @@ export class LostAndFound {
 
   /** Bytes that were written to a file that is another one by now: at their offsets, and what they are beside them. */
   written({ ino, version, mtime, pieces }: LeftWrite, reason: string): void {
-    const size = Math.max(0, ...pieces.map(({ offset, bytes }) => offset + bytes.length));
-    const content = Buffer.alloc(size);
-    for (const { offset, bytes } of pieces) bytes.copy(content, offset);
-    const path = this.#write(`inode-${ino}`, content);
+    const path = this.#write(`inode-${ino}`, pieces);
     const ranges = pieces.map(({ offset, bytes }) => [offset, offset + bytes.length]);
     const description = { reason, ino, version, mtime, written: ranges, bytes: basename(path) };
-    this.#write(`inode-${ino}.json`, Buffer.from(`${JSON.stringify(description)}\n`));
+    this.#write(`inode-${ino}.json`, whole(`${JSON.stringify(description)}\n`));
     log.error('what was written to a file here could not be brought to it; it is kept', {
       ino,
       reason,
@@ -51,16 +48,25 @@ export class LostAndFound {
     });
   }
 
-  #write(name: string, bytes: Uint8Array): string {
+  #write(name: string, pieces: LeftWrite['pieces']): string {
     const directory = join(this.#cacheDir, 'lost+found');
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const stamp = new Date().toISOString().replaceAll(':', '');
     const path = join(directory, `${stamp}-${++this.#count}-${name}`);
-    writeFileSync(path, bytes, { mode: 0o600, flag: 'wx', flush: true });
+    const fd = openSync(path, 'wx', 0o600);
+    try {
+      for (const { offset, bytes } of pieces)
+        for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
     syncDirectory(directory);
     return path;
   }
 }
+
+const whole = (text: string): LeftWrite['pieces'] => [{ offset: 0, bytes: Buffer.from(text) }];
 
 function syncDirectory(path: string): void {
   const fd = openSync(path, 'r');

@@ -14,6 +14,7 @@ import { type Journal, SessionLostError } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeaseHolder } from './lease-holder.js';
 import type { LeaseTaker } from './lease-taker.js';
+import type { InterruptSource } from './link-call.js';
 import { isJournalled, type LocalOperations } from './local-operations.js';
 import type { MetadataCallOptions, MetadataLink } from './metadata-link.js';
 import type { Revalidation } from './revalidation.js';
@@ -51,7 +52,7 @@ export class MetadataCalls {
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
     const { own, revalidation, taker } = this.#options;
-    if (this.#gate !== undefined && !DURING_RECOVERY.has(method))
+    if (this.#gate !== undefined && options.duringRecovery !== true && !DURING_RECOVERY.has(method))
       return this.#behind(this.#gate, method, args, options);
     try {
       const known = this.#known(method, args);
@@ -74,6 +75,11 @@ export class MetadataCalls {
     const { leases, own, contents, xattrs } = this.#options;
     const known = leases.answer(method, args) ?? own.run(method, args);
     return known ?? contents.answer(method, args) ?? xattrs.answer(method, args);
+  }
+
+  /** While what was answered before is not to be seen yet. */
+  get recovering(): Promise<void> | undefined {
+    return this.#gate;
   }
 
   /** Programs wait for this: what was answered before is not to be seen yet. */
@@ -121,6 +127,18 @@ export class MetadataCalls {
       journal.whenFlushed((error) => done(error instanceof SessionLostError ? undefined : error)),
     );
     return await this.call(method, args, options);
+  }
+
+  /** The server has answered for all that is in the journal now, under this session or another. **Errors:** as call. */
+  async flushJournal(request: InterruptSource | undefined): Promise<void> {
+    const { journal } = this.#options;
+    for (let isDone = false; !isDone; )
+      await this.#wait('sync', { request }, (done) =>
+        journal.whenFlushed((error) => {
+          isDone = !(error instanceof SessionLostError);
+          done(isDone ? error : undefined);
+        }),
+      );
   }
 
   #wait<Reply>(

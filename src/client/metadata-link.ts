@@ -21,6 +21,7 @@ import { makeLog } from '../base/log.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import { FsError } from '../proto/errno.js';
 import type { SessionId } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import type { MetaCallbacks } from '../proto/meta-methods.js';
 import { type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
@@ -57,6 +58,8 @@ export interface MetadataLinkOptions {
   readonly onLockReady?: (waits: readonly number[]) => void;
   /** Leases are asked back; `returnLeases` answers. */
   readonly onRecall?: (leases: readonly ReturnedLease[]) => void;
+  /** Others have removed these for good. */
+  readonly onRemoved?: (removals: readonly Removal[]) => void;
   /** A session that an earlier daemon has left is open once more, before it is closed. */
   readonly recover?: (peer: MetadataPeer, opened: OpenedReply) => Promise<void>;
   /** Before a session goes on over a new connection: leases of the last one will be void. */
@@ -72,6 +75,10 @@ export interface MetadataCallOptions<Reply> {
   readonly timeoutMs?: number;
   /** Gets the answer that came after the caller had been told something else. */
   readonly onLate?: (reply: Reply) => void;
+  /** It is not kept waiting until what is left of a lost session is brought back. */
+  readonly duringRecovery?: boolean;
+  /** It means nothing under another session: it fails with EIO when this one is lost. */
+  readonly endsWithSession?: boolean;
   /** The call has an outcome, and no answer comes late any more. What is sent from now on finds the server so. */
   readonly onOver?: () => void;
 }
@@ -162,6 +169,7 @@ export class MetadataLink {
         method,
         isMutation: metaMethods[method].kind === 'mutation',
         deadlineMs: this.#clock.monotonicMs() + (options.timeoutMs ?? this.#options.timeoutMs),
+        endsWithSession: options.endsWithSession === true,
         fail: reject,
         over: () => options.onOver?.(),
         send: async (peer, attempt) => {
@@ -245,6 +253,10 @@ export class MetadataLink {
       },
       lockReady: ({ waits }) => {
         this.#options.onLockReady?.(waits);
+        return {};
+      },
+      removed: ({ removals }) => {
+        this.#options.onRemoved?.(removals);
         return {};
       },
       recallLeases: ({ leases }) => {

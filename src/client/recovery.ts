@@ -31,6 +31,10 @@ export interface WritesRecovery {
   readonly getattr: (ino: Ino) => Promise<Attr>;
   /** Nobody else can have changed these files since. */
   readonly isAlone: boolean;
+  /** What was written to this one is there. */
+  readonly onWritten?: (ino: Ino) => void;
+  /** What was written to this one is not there. */
+  readonly onLost?: (ino: Ino, why: string) => void;
 }
 
 /**
@@ -50,13 +54,17 @@ async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<voi
   try {
     const attr = await attrOf(over, ino);
     const why = attr === undefined ? 'the file is gone' : over.isAlone ? undefined : whyNot(attr, write);
-    if (attr === undefined || why !== undefined) lost.written(write, why ?? 'the file is gone');
-    else {
+    if (attr === undefined || why !== undefined) {
+      lost.written(write, why ?? 'the file is gone');
+      over.onLost?.(ino, why ?? 'the file is gone');
+    } else {
       const file = new PendingFile(ino);
       for (const { offset, bytes } of pieces)
         await writer.write(file, bytes, () => offset, { append: false, clearPrivileges });
       file.timeSet(mtime ?? attr.mtime);
       await writer.flush(file, { durable: true });
+      if (file.failure !== undefined) throw file.failure;
+      over.onWritten?.(ino);
     }
     kept.forget(write);
   } catch (error) {
@@ -64,6 +72,7 @@ async function recoverWrite(over: WritesRecovery, write: LeftWrite): Promise<voi
       ino,
       error: String(error),
     });
+    over.onLost?.(ino, String(error));
   }
 }
 
@@ -107,7 +116,6 @@ export async function recoverSession(
   try {
     const isItsOwn = await recoverJournal(db, {
       session,
-      journalled: left.journalled,
       send: (args) => peer.call('journal', args, { timeoutMs }),
     });
     let sequence = firstSequenceAt(clock.now());

@@ -17,7 +17,12 @@ export async function fetchStatus(
       name: 'observer',
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { lockReady: () => ({}), recallLeases: () => ({}), mapChanged: () => ({}) },
+      handlers: {
+        lockReady: () => ({}),
+        recallLeases: () => ({}),
+        removed: () => ({}),
+        mapChanged: () => ({}),
+      },
     });
     try {
       return await peer.call('status', {}, { timeoutMs });

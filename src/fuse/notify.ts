@@ -6,6 +6,10 @@
  * Invariants: at most MAX_WRITING notifications occupy pool threads; the others wait their turn in order.
  * A promise resolves when the kernel has forgotten, to whether there was something to forget.
  *
+ * Deletions have a lane of their own, of one thread: they wait for the directory's lock, whose holder may wait for
+ * another mount, which waits until this one has written an invalidation. Nothing waits for them, and what does not
+ * fit the lane is left out.
+ *
  * **Source:** fs/fuse/dev.c fuse_notify(); fs/fuse/inode.c fuse_reverse_inval_inode(); fs/fuse/dir.c
  * fuse_reverse_inval_entry(), which takes the parent directory's lock (DESIGN §5.5).
  */
@@ -60,6 +64,8 @@ export function encodeIncEpoch(): Buffer {
 }
 
 const MAX_WRITING = 2;
+/** Deletions that wait for the one that is being written. */
+const MAX_DELETIONS = 1024;
 const INC_EPOCH_SINCE_MINOR = 44;
 
 const ENOENT = 2;
@@ -76,6 +82,8 @@ export class KernelNotifier implements Notifier {
   readonly #minor: number;
   readonly #queue: Waiting[] = [];
   readonly #idleListeners: (() => void)[] = [];
+  readonly #deletions: Waiting[] = [];
+  #isDeleting = false;
   #writing = 0;
   #closed = false;
 
@@ -99,7 +107,8 @@ export class KernelNotifier implements Notifier {
 
   /** **Errors:** ENOTEMPTY, EBUSY when the kernel cannot drop the entry. */
   async deleteEntry(parent: Ino, child: Ino, name: Uint8Array): Promise<void> {
-    await this.#send('deleteEntry', encodeDelete(parent, child, name));
+    if (this.#deletions.length >= MAX_DELETIONS) return;
+    await this.#send('deleteEntry', encodeDelete(parent, child, name), this.#deletions);
   }
 
   /** **Errors:** ENOSYS on a kernel without it. */
@@ -114,11 +123,12 @@ export class KernelNotifier implements Notifier {
    */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const waiting of this.#queue.splice(0)) waiting.settle(null);
-    if (this.#writing > 0) await new Promise<void>((resolve) => this.#idleListeners.push(resolve));
+    for (const waiting of [...this.#queue.splice(0), ...this.#deletions.splice(0)]) waiting.settle(null);
+    if (this.#writing > 0 || this.#isDeleting)
+      await new Promise<void>((resolve) => this.#idleListeners.push(resolve));
   }
 
-  #send(op: string, message: Buffer): Promise<boolean> {
+  #send(op: string, message: Buffer, queue = this.#queue): Promise<boolean> {
     if (this.#closed) return Promise.resolve(true);
     return new Promise((resolve, reject) => {
       const settle = (error: NodeJS.ErrnoException | null): void => {
@@ -126,7 +136,7 @@ export class KernelNotifier implements Notifier {
         else if (isUnknown(error)) resolve(false);
         else reject(new FsError('EIO', op, { cause: error }));
       };
-      this.#queue.push({ message, settle });
+      queue.push({ message, settle });
       this.#pump();
     });
   }
@@ -134,19 +144,28 @@ export class KernelNotifier implements Notifier {
   #pump(): void {
     while (this.#writing < MAX_WRITING) {
       const next = this.#queue.shift();
-      if (next === undefined) return;
+      if (next === undefined) break;
       this.#writing += 1;
-      this.#write(next);
+      this.#write(next, () => {
+        this.#writing -= 1;
+      });
     }
+    const deletion = this.#isDeleting ? undefined : this.#deletions.shift();
+    if (deletion === undefined) return;
+    this.#isDeleting = true;
+    this.#write(deletion, () => {
+      this.#isDeleting = false;
+    });
   }
 
-  #write(next: Waiting): void {
+  #write(next: Waiting, written: () => void): void {
     write(this.#fd, next.message, 0, next.message.length, null, (error) => {
-      if (error?.errno === -EINTR && !this.#closed) return this.#write(next);
-      this.#writing -= 1;
+      if (error?.errno === -EINTR && !this.#closed) return this.#write(next, written);
+      written();
       next.settle(error);
       this.#pump();
-      if (this.#writing === 0) for (const listener of this.#idleListeners.splice(0)) listener();
+      if (this.#writing === 0 && !this.#isDeleting)
+        for (const listener of this.#idleListeners.splice(0)) listener();
     });
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { FencingToken, Ino, ServerId, SessionId } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 
 /** Which session a connection acts for, and under which of its tokens. */
@@ -23,6 +24,8 @@ export interface RemoteEnd {
   sendLockReady(waits: number[]): Promise<void>;
   /** As sendMap, for leases that others wait for. */
   sendRecall(leases: { ino: Ino; epoch: number }[]): Promise<void>;
+  /** As sendMap, for what others have removed. */
+  sendRemoved(removals: Removal[]): Promise<void>;
 }
 
 export class Connection {

@@ -8,7 +8,8 @@
  * would have changed is refused as well, because versions differ from then on. A commit carries many files that have
  * nothing to do with one another: it is refused for those that others have changed.
  *
- * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction.
+ * INVARIANT: an entry is carried out, or refused, once: its number is written in the same transaction. That it was
+ * refused is said again when it is sent again, unless this server was restarted since.
  */
 import { compareTimespec } from '../base/clock.js';
 import { namespace } from '../names/namespace.js';
@@ -16,7 +17,7 @@ import { type Answer, runSync } from '../names/operation.js';
 import { type InodeRow, inodeOfRead, type RowChange, type RowRead } from '../names/rows.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
-import type { Journalled } from '../proto/lease-methods.js';
+import type { Journalled, Removal } from '../proto/lease-methods.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
@@ -24,6 +25,7 @@ import { checksOf, whatIsWrong } from '../rpc/method-checks.js';
 import type { Connection } from './connection.js';
 import { type Granted, inodesOf, LeasesInTheWay } from './leases.js';
 import { contextOf } from './mutations.js';
+import { removalOf } from './removed-push.js';
 import { checkChunks, type MetaParts } from './service.js';
 import type { Session } from './sessions.js';
 import type { MetaStore } from './store.js';
@@ -36,6 +38,7 @@ type Reply = ReplyOf<MetaMethods['journal']>;
 interface Progress {
   readonly granted: Map<Ino, NonNullable<ReturnType<Granted['get']>>>;
   readonly refused: Reply['refused'];
+  readonly removals: readonly Removal[];
   readonly inTheWay: LeasesInTheWay | undefined;
 }
 
@@ -47,7 +50,7 @@ export function journalHandler(parts: MetaParts, connection: Connection): (args:
   return async ({ first, entries, durable }) => {
     for (const entry of entries) checkShape(entry);
     const granted: Progress['granted'] = new Map();
-    const refused: Reply['refused'] = [];
+    let refused: Reply['refused'] = [];
     await leases.settled(async () => {
       const progress = await commit.submit(connection, {
         writes: true,
@@ -60,11 +63,16 @@ export function journalHandler(parts: MetaParts, connection: Connection): (args:
               'badMessage',
               `entries ${next} to ${first - 1} of the journal are missing`,
             );
-          return () => carryOut(parts, session, entries.slice(next - first), next);
+          return () => ({ ...carryOut(parts, session, entries.slice(next - first), next), session });
+        },
+        committed: ({ session, refused: more, removals }) => {
+          // Whoever begins with this entry has the answers for those before.
+          session.refused = [...session.refused.filter(({ number }) => number >= first), ...more];
+          refused = session.refused;
+          for (const removal of removals) parts.removed.note(session.id, removal);
         },
       });
       for (const [ino, lease] of progress.granted) granted.set(ino, lease);
-      refused.push(...progress.refused);
       if (progress.inTheWay !== undefined) throw progress.inTheWay;
     });
     const still = leases.stillGranted(granted);
@@ -81,7 +89,7 @@ function checkShape({ method, args }: Entry): void {
 
 function carryOut(parts: MetaParts, session: Session, entries: readonly Entry[], first: number): Progress {
   const { store } = parts;
-  const progress = { granted: new Map(), refused: [] as Reply['refused'] };
+  const progress = { granted: new Map(), refused: [] as Reply['refused'], removals: [] as Removal[] };
   let number = first;
   try {
     for (const entry of entries) {
@@ -91,7 +99,7 @@ function carryOut(parts: MetaParts, session: Session, entries: readonly Entry[],
         const inos = changed.map(({ ino }) => ino);
         const isSome = entry.method === 'commit' && changed.length < entry.saw.length;
         if (first !== undefined && !isSome) throw new Refusal(first.reason);
-        apply(parts, session, first === undefined ? entry : without(entry, inos), progress.granted);
+        apply(parts, session, first === undefined ? entry : without(entry, inos), progress);
         if (first !== undefined) progress.refused.push({ number, reason: first.reason, inos });
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -126,12 +134,19 @@ function without(entry: Entry, inos: readonly Ino[]): Entry {
 }
 
 /** **Errors:** Refusal; LeasesInTheWay; the store's FsError. */
-function apply(parts: MetaParts, session: Session, entry: Entry, granted: Progress['granted']): void {
+function apply(
+  parts: MetaParts,
+  session: Session,
+  entry: Entry,
+  { granted, removals }: { granted: Progress['granted']; removals: Removal[] },
+): void {
   const { store, leases } = parts;
   const reads = new Set<Ino>();
   const changes = changesOf(parts, session, entry, reads);
   leases.checkKnown(session.id, { reads, writes: inodesOf(changes) });
   store.apply(changes);
+  const removal = removalOf(entry.method, entry.args as object, changes);
+  if (removal !== undefined) removals.push(removal);
   if (entry.ino === undefined || changes.every((change) => !('put' in change) || change.put !== 'inode'))
     return;
   const lease = leases.grantBorn(session.id, entry.ino);

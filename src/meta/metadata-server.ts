@@ -22,6 +22,7 @@ import { Locks } from './locks.js';
 import { MapPush } from './map-push.js';
 import { Mutations } from './mutations.js';
 import { Refusals } from './refusals.js';
+import { RemovedPush } from './removed-push.js';
 import { type MetaParts, serve } from './service.js';
 import { Sessions } from './sessions.js';
 import type { MetaStore } from './store.js';
@@ -67,6 +68,7 @@ export class MetadataServer {
       locks,
       leases,
       mutations: new Mutations(store, sessions),
+      removed: new RemovedPush(sessions),
       housekeeping: new Housekeeping({ store, commit, sessions, cluster, tasks, locks, leases, clock }),
       startedAt: clock.now(),
     };
@@ -147,6 +149,9 @@ function remoteEnd(peer: () => Peer<MetaCallbacks, MetaMethods>): RemoteEnd {
     },
     sendLockReady: async (waits) => {
       await peer().call('lockReady', { waits });
+    },
+    sendRemoved: async (removals) => {
+      await peer().call('removed', { removals });
     },
     sendRecall: async (leases) => {
       for (let at = 0; at < leases.length; at += limits.leasesPerMessage)

@@ -23,6 +23,7 @@ import { journalHandler } from './journal.js';
 import { type Granted, inodesOf, type Leases, markLeases } from './leases.js';
 import type { Locks } from './locks.js';
 import { contextOf, type Mutations, type Rules, unwrap } from './mutations.js';
+import { type RemovedPush, removalOf } from './removed-push.js';
 import { revalidateHandler } from './revalidate.js';
 import { mayCommit, type Session, type Sessions } from './sessions.js';
 import { statfs, status } from './status.js';
@@ -41,6 +42,7 @@ export interface MetaParts {
   readonly tasks: Tasks;
   readonly locks: Locks;
   readonly leases: Leases;
+  readonly removed: RemovedPush;
   readonly housekeeping: Housekeeping;
   readonly startedAt: ReturnType<Clock['now']>;
 }
@@ -103,7 +105,7 @@ export function serve(parts: MetaParts, connection: Connection): Handlers<MetaMe
 
 /** The three ways in which a method reaches the store. */
 function runners(parts: MetaParts, connection: Connection) {
-  const { commit, sessions, mutations, leases } = parts;
+  const { commit, sessions, mutations, leases, removed } = parts;
   const mutation = async <K extends keyof MetaMethods>(
     method: K,
     context: CallContext,
@@ -119,12 +121,16 @@ function runners(parts: MetaParts, connection: Connection) {
     async (args, context) => {
       let granted: Granted = new Map();
       let born: Ino | undefined;
+      let tell = (): void => {};
       const reply = await mutation(method, context, false, (session) => {
         const effect = namespaceEffect(parts, method, args, session);
+        const removal = removalOf(method, args, effect.changes);
+        if (removal !== undefined) tell = () => removed.note(session.id, removal);
         born = bornIn(method, effect);
         granted = leases.grant(session, attrsOf(method, effect.reply), born);
         return effect;
       });
+      tell();
       // Not before: a reply that is kept, and sent again later, must not say what has been void since.
       markLeases(attrsOf(method, reply), leases.stillGranted(granted), born);
       return reply;
@@ -242,10 +248,7 @@ function sessionHandlers(parts: MetaParts, connection: Connection): { [K in Sess
         ...binding,
         ttlMs: sessions.ttlMs,
         leaseTtlMs: limits.leaseTtlMs,
-        left: {
-          journalled: parts.store.journalled(binding.session),
-          lapsed: parts.leases.hasLapsed(binding.session),
-        },
+        left: { lapsed: parts.leases.hasLapsed(binding.session) },
         now: clock.now(),
         map: cluster.map(),
       };

@@ -27,6 +27,8 @@ import {
   type SessionId,
 } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ReplyOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import type { Binding, Connection } from './connection.js';
 import type { MetaRequest } from './group-commit.js';
@@ -50,6 +52,8 @@ export interface Session {
   readonly ranges: ChunkRange[];
   keptCount: number;
   keptBytes: number;
+  /** Entries of its journal that were refused, as long as the answer may have been lost. */
+  refused: ReplyOf<MetaMethods['journal']>['refused'];
   ending: boolean;
 }
 
@@ -113,6 +117,7 @@ export class Sessions {
       ranges: [],
       keptCount: 0,
       keptBytes: 0,
+      refused: [],
       ending: false,
     };
     this.#sessions.set(row.id, session);

@@ -14,11 +14,12 @@
  */
 import { compareTimespec, type Timespec } from '../base/clock.js';
 import { isRegular } from '../proto/attr.js';
+import type { FileCommit } from '../proto/data-methods.js';
 import { FsError } from '../proto/errno.js';
 import type { Extent } from '../proto/extent.js';
 import type { ChunkId, Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import type { FileCommit, MetaMethods } from '../proto/meta-methods.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { ChunkTally } from './chunk-tally.js';
 import { ExtentList, extentEnd } from './extent-list.js';

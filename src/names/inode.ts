@@ -9,6 +9,7 @@ import type { Timespec } from '../base/clock.js';
 import { type Attr, isDir, isRegular, S_IFDIR, S_ISGID } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import { type Ino, ROOT_INO } from '../proto/ids.js';
+import type { Changed } from '../proto/meta-methods.js';
 import { ask, type OperationContext, type Reading } from './operation.js';
 import type { DentryRow, InodeRow, RowChange } from './rows.js';
 
@@ -129,10 +130,14 @@ export function attrOf(row: InodeRow): Attr {
   return attr;
 }
 
-/** The inodes whose rows are among these changes. */
-export function changedInodes(changes: readonly RowChange[]): Ino[] {
-  return changes.flatMap((change) => {
-    if ('put' in change) return change.put === 'inode' ? [change.row.ino] : [];
-    return 'delete' in change && change.delete === 'inode' ? [change.ino] : [];
+/** The inodes whose rows are among these changes, as they are afterwards. */
+export function changedInodes(changes: readonly RowChange[]): Changed[] {
+  return changes.flatMap((change): Changed[] => {
+    if ('put' in change) {
+      if (change.put !== 'inode') return [];
+      const { ino, version, ctime } = change.row;
+      return [{ ino, state: { version, ctime } }];
+    }
+    return 'delete' in change && change.delete === 'inode' ? [{ ino: change.ino }] : [];
   });
 }

@@ -7,6 +7,7 @@ import type { ReplyOf } from '../proto/method.js';
 import type { NamespaceMethod } from './namespace.js';
 import type { Outcome } from './operation.js';
 
+type InodeState = Pick<Attr, 'ino' | 'version' | 'ctime'>;
 type Places = { readonly [K in NamespaceMethod]?: (reply: ReplyOf<MetaMethods[K]>) => readonly Attr[] };
 
 const itself = (attr: Attr): readonly Attr[] => [attr];
@@ -37,6 +38,19 @@ export function attrsOf<K extends NamespaceMethod>(
   const place: Places[K] = PLACES[method];
   return place?.(reply) ?? [];
 }
+
+/** Of inodes that an operation has changed, which state they have now: as far as the reply says it. */
+export function changedOf<K extends NamespaceMethod>(
+  method: K,
+  reply: ReplyOf<MetaMethods[K]>,
+): readonly InodeState[] {
+  if (!isRemoval(method, reply)) return attrsOf(method, reply);
+  return (reply.changed ?? []).flatMap(({ ino, state }) => (state === undefined ? [] : [{ ino, ...state }]));
+}
+
+type Removed = ReplyOf<MetaMethods['unlink']>;
+const REMOVALS: ReadonlySet<NamespaceMethod> = new Set(['unlink', 'rmdir', 'rename']);
+const isRemoval = (method: NamespaceMethod, _reply: unknown): _reply is Removed => REMOVALS.has(method);
 
 /** The inode that an operation has made, unless it has extended attributes from the start. */
 export function bornIn<K extends NamespaceMethod>(

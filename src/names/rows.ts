@@ -4,9 +4,9 @@
  * them. Nothing here knows where rows live.
  */
 import type { Attr } from '../proto/attr.js';
+import type { ChunkRecord } from '../proto/data-methods.js';
 import type { Extent } from '../proto/extent.js';
 import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
-import type { ChunkRecord } from '../proto/meta-methods.js';
 
 /** An inode. INVARIANT: `allocated` is the sum of its extents' lengths; nlink 0 only while it is an orphan. */
 export interface InodeRow extends Attr {

@@ -55,8 +55,6 @@ export const tJournalEntry = Type.Object({
 
 /** What there is to know of a session that is resumed. */
 export const tLeftBehind = Type.Object({
-  /** Its last journal entry that was carried out; 0: none. */
-  journalled: tCount,
   /** Its leases have ended without its doing: what it did under them others may not have waited for. */
   lapsed: Type.Boolean(),
 });
@@ -145,7 +143,16 @@ export const leaseMethods = {
   }),
 } as const;
 
+/** The last name of an inode, which another mount has removed. */
+const tRemoval = Type.Object({ parent: tIno, name: tName, ino: tIno });
+export type Removal = Static<typeof tRemoval>;
+
 export const leaseCallbacks = {
+  /** Has happened, for those who want to hear of it; may be told to nobody, and late. */
+  removed: method('control', {
+    args: Type.Object({ removals: Type.Array(tRemoval, { maxItems: limits.removalsPerMessage }) }),
+    reply: tNothing,
+  }),
   /**
    * Somebody waits for these: stop answering from what is remembered of the inodes (with `keep`: commit what was
    * done to them, and do no more by yourself), then `returnLeases`. A grant that is still on its way to the mount

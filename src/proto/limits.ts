@@ -117,6 +117,8 @@ export const limits = {
   /** After so long a mount asks again for an exclusive lease that it was not given. */
   takeAgainMs: 1_000,
   leasesPerMessage: 4096,
+  /** Told to other mounts in one message, for those who watch what is removed. */
+  removalsPerMessage: 256,
   /** What a mount keeps; a sixteenth of it is given back in one message. */
   leasesCached: 65_536,
   /** How long an inode goes without leases after a recall, at first and at most. */

@@ -7,7 +7,7 @@ import { type Static, Type } from '@sinclair/typebox';
 import { accessMethods } from './access-methods.js';
 import { tAttr } from './attr.js';
 import { tClusterMap } from './cluster-map.js';
-import { tExtent } from './extent.js';
+import { dataMethods } from './data-methods.js';
 import { leaseCallbacks, leaseMethods, tLeftBehind } from './lease-methods.js';
 import { limits } from './limits.js';
 import { lockCallbacks, lockMethods } from './lock-methods.js';
@@ -60,32 +60,6 @@ export const tDirEntry = Type.Object({
   attr: Type.Optional(tAttr),
 });
 export type DirEntry = Static<typeof tDirEntry>;
-
-export const tChunkRecord = Type.Object({
-  id: tChunkId,
-  length: Type.Integer({ minimum: 1, maximum: limits.chunkBytes }),
-  /** CRC32C of the whole chunk. */
-  crc: tU32,
-});
-export type ChunkRecord = Static<typeof tChunkRecord>;
-
-/** What one commit does to one file. */
-export const tFileCommit = Type.Object({
-  ino: tIno,
-  /** In write order: a later one overwrites what it overlaps. */
-  extents: Type.Array(tExtent, { maxItems: limits.extentsPerMessage }),
-  /** Lay the extents one after the other at the end that the file has then, whatever their offsets say. */
-  append: Type.Optional(Type.Boolean()),
-  /** The file is at least this long afterwards; means nothing with `append`. */
-  minSize: tCount,
-  mtime: tTimespec,
-  /** The time of modification that the bytes were written over; if it is another now, others have written since. */
-  over: Type.Optional(tTimespec),
-  /** As the inode has to be: if it is otherwise, the file is passed over. */
-  since: Type.Optional(Type.Object({ version: tCount, ctime: tTimespec })),
-  clearPrivileges: Type.Boolean(),
-});
-export type FileCommit = Static<typeof tFileCommit>;
 
 export const tTaskProgress = Type.Object({
   id: tCount,
@@ -162,8 +136,14 @@ const tEntryArgs = Type.Object({ parent: tIno, name: tName });
  */
 const tHold = Type.Optional(Type.Boolean());
 const tRemoveArgs = Type.Object({ parent: tIno, name: tName, hold: tHold });
+/** `state`: absent when the inode is gone. */
+const tChanged = Type.Object({
+  ino: tIno,
+  state: Type.Optional(Type.Object({ version: tCount, ctime: tTimespec })),
+});
+export type Changed = Static<typeof tChanged>;
 /** `changed`: inodes whose attributes are others now, besides those of the directories. */
-const tRemoved = Type.Object({ held: Type.Optional(tIno), changed: Type.Optional(Type.Array(tIno)) });
+const tRemoved = Type.Object({ held: Type.Optional(tIno), changed: Type.Optional(Type.Array(tChanged)) });
 const tInoArgs = Type.Object({ ino: tIno });
 
 export const metaMethods = {
@@ -360,33 +340,7 @@ export const metaMethods = {
 
   // Data
 
-  /**
-   * The extents that overlap [offset, offset + length), in order, not cut to the range, with the attributes
-   * they belong to. `next`: where to ask on when there were more than fit, else null.
-   */
-  extents: method('read', {
-    args: Type.Object({ ino: tIno, offset: tCount, length: tCount }),
-    reply: Type.Object({
-      attr: tAttr,
-      extents: Type.Array(tExtent, { maxItems: limits.extentsPerMessage }),
-      next: Type.Union([tCount, Type.Null()]),
-    }),
-    errnos: ['ENOENT', 'EISDIR', 'EINVAL'],
-  }),
-  /**
-   * Makes written data part of files, in one transaction. Each chunk must be on its replicas' disks before.
-   * Files whose inode is gone, or is not as it was `since`, are skipped and named in `missing`. With `durable` the
-   * reply comes after the metadata is on disk, this commit's and everything earlier.
-   */
-  commit: method('mutation', {
-    args: Type.Object({
-      chunks: Type.Array(tChunkRecord, { maxItems: limits.chunksPerMessage }),
-      files: Type.Array(tFileCommit, { maxItems: limits.filesPerCommit }),
-      durable: Type.Boolean(),
-    }),
-    reply: Type.Object({ missing: Type.Array(tIno), attrs: Type.Array(tAttr) }),
-    errnos: ['EINVAL', 'EFBIG', 'ENOSPC'],
-  }),
+  ...dataMethods,
   /** fallocate(2): `allocate` only makes the file long enough; `zero` makes a hole of the range, for punching too. */
   fallocate: method('mutation', {
     args: Type.Object({

@@ -50,7 +50,8 @@ export class AttrOperations {
     if (change.size !== undefined && change.size > limits.fileBytes) throw new FsError('EFBIG', 'setattr');
     const { fs, files } = this.#mount;
     if (change.atime !== undefined) this.#mount.accesses?.forget(ino);
-    const state = (await this.#files.stateOf(request, fh)) ?? files.get(ino);
+    const changes = change.size !== undefined;
+    const state = (await this.#files.stateOf(request, fh, { changes })) ?? files.get(ino);
     const call = (): Promise<Attr> =>
       this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
     const applied = async (to: FileState): Promise<Attr> => this.#applied(to, change, await call());

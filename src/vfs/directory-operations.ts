@@ -8,6 +8,7 @@
  * answers pass them through what this mount has learned since.
  */
 import { S_IFDIR } from '../proto/attr.js';
+import type { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { DirEntry } from '../proto/meta-methods.js';
@@ -33,8 +34,11 @@ interface Page {
 }
 
 interface DirectoryHandle {
+  readonly ino: Ino;
   readonly noAtime: boolean;
   page: Page | undefined;
+  /** Changes of its names that were answered, and given up since: for its next fsync. */
+  failure: FsError | undefined;
 }
 
 export class DirectoryOperations {
@@ -43,10 +47,23 @@ export class DirectoryOperations {
 
   constructor(mount: MountContext) {
     this.#mount = mount;
+    mount.onLost = (inodes, why) => {
+      for (const handle of this.#handles.values()) if (inodes.has(handle.ino)) handle.failure = why;
+    };
   }
 
-  opendir(flags: number): number {
-    return this.#handles.add({ page: undefined, noAtime: (flags & O_NOATIME) !== 0 });
+  opendir(ino: Ino, flags: number): number {
+    const noAtime = (flags & O_NOATIME) !== 0;
+    return this.#handles.add({ ino, page: undefined, noAtime, failure: undefined });
+  }
+
+  /** **Errors:** why changes were given up, once. */
+  report(fh: number): void {
+    const handle = this.#handles.find(fh);
+    const failure = handle?.failure;
+    if (handle === undefined || failure === undefined) return;
+    handle.failure = undefined;
+    throw failure;
   }
 
   releasedir(fh: number): void {

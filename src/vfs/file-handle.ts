@@ -1,5 +1,9 @@
 /**
  * An open file: what a descriptor refers to. Several handles of one file share its state.
+ *
+ * What a program was promised through a handle may turn out not to hold: a lock was lost with its session, or the
+ * file itself, for good; or something that was answered for was given up, until an fsync or close has said so.
+ * Meanwhile nothing is done through it (`trouble`), so that no program goes on as if nothing had happened.
  */
 import { FsError } from '../proto/errno.js';
 import type { FileState } from './file-state.js';
@@ -20,6 +24,7 @@ export class FileHandle {
   sizeAsked = false;
   /** How many of the file's failures this handle has reported, or came before it was opened. */
   #failuresSeen: number;
+  #broken: FsError | undefined;
   #readEnd = 0;
   /** Reads in a row that went on where another had ended. */
   #sequential = 0;
@@ -44,6 +49,22 @@ export class FileHandle {
 
   get hasFailure(): boolean {
     return this.state.pending.failures !== this.#failuresSeen;
+  }
+
+  /** It is of no use any more, whatever is reported through it. */
+  break(why: FsError): void {
+    this.#broken = why;
+  }
+
+  /** Why it is of no use any more. */
+  get broken(): FsError | undefined {
+    return this.#broken ?? this.state.lost;
+  }
+
+  /** Why nothing can be read or written through it, for ever or until it is reported; asking does not report it. */
+  get trouble(): FsError | undefined {
+    if (this.broken !== undefined || !this.hasFailure) return this.broken;
+    return this.state.pending.failure ?? new FsError('EIO', 'write-back');
   }
 
   /** Notes a read; whether it and the one before make a sequence that is worth reading ahead for. */

@@ -13,6 +13,7 @@
 
 import { makeLog } from '../base/log.js';
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
+import { boundedWait } from '../client/bounded-wait.js';
 import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
@@ -46,6 +47,7 @@ export class FileOperations {
   constructor(mount: MountContext) {
     this.#mount = mount;
     this.#reader = new FileReader(mount.fs);
+    mount.onLocksLost = (handles) => this.#locksLost(handles);
   }
 
   /** **Errors:** EROFS; ESTALE when the inode is gone; EISDIR, EINVAL for what is no file. */
@@ -181,13 +183,15 @@ export class FileOperations {
     if (state.opens === 0) this.#mount.opens.close(state);
   }
 
-  /** Whether the handle may read is the kernel's to check. **Errors:** EBADF, EIO, ETIMEDOUT, EINTR, ESTALE. */
+  /** Whether the handle may read is the kernel's to check. **Errors:** EBADF, EIO, ETIMEDOUT, EINTR; FileHandle.trouble. */
   read(request: Request, fh: number, offset: number, length: number): MaybePromise<Uint8Array[]> {
     const handle = this.#handles.get(fh);
     const ready = this.#usable(request, handle);
     const data = chain(ready, () => this.#reader.read(request, handle, offset, length));
     const { accesses } = this.#mount;
     return chain(data, (pieces) => {
+      // The session may have been lost while this was waiting.
+      assertWhole(handle);
       handle.state.reads++;
       if (accesses === undefined || handle.noAtime) return pieces;
       const { attr } = handle.state;
@@ -196,7 +200,7 @@ export class FileOperations {
     });
   }
 
-  /** **Errors:** EBADF (not open for writing), EFBIG, EIO, ENOSPC, ETIMEDOUT, EINTR, ESTALE. */
+  /** **Errors:** EBADF (not open for writing), EFBIG, EIO, ENOSPC, ETIMEDOUT, EINTR; FileHandle.trouble. */
   write(
     request: Request,
     fh: number,
@@ -208,15 +212,27 @@ export class FileOperations {
     if (!handle.writable) throw new FsError('EBADF', 'write');
     const { state } = handle;
     const { clearPrivileges, append = handle.append } = options;
-    const ready = chain(this.#usable(request, handle), () =>
+    const held = chain(this.#stillLocked(request, handle, fh), () => this.#usable(request, handle));
+    const ready = chain(held, () =>
       append ? this.#sizeKnown(request, handle) : this.settleAppends(request, state),
     );
     return chain(ready, () => {
       handle.wrote = true;
-      const at = append ? (): number => state.size : (): number => offset;
+      const at = (): number => {
+        // It may have waited for room.
+        assertWhole(handle);
+        return append ? state.size : offset;
+      };
       const fits = belowLimit(at(), data);
       return this.#mount.fs.writer.write(state.pending, fits, at, { append, clearPrivileges, request });
     });
+  }
+
+  /** Once the session may have expired, a lock counts when the server has said that it goes on. **Errors:** as `getattr`. */
+  #stillLocked(request: Request, { state }: FileHandle, fh: number): MaybePromise<void> {
+    const { fs, locks } = this.#mount;
+    if (fs.isValid || !locks.isLocked(fh)) return undefined;
+    return fs.call('getattr', { ino: state.ino }, { request }).then(() => {});
   }
 
   /** Commits what was appended to the file and has no place yet. **Errors:** as ChunkWriter.flush. */
@@ -226,8 +242,24 @@ export class FileOperations {
     return flushed.then(() => this.settleAppends(request, state));
   }
 
-  /** Opens the file at the server again when a lost session has closed it there. */
+  /** **Errors:** FileHandle.trouble; as `open`. */
   #usable(request: Request, handle: FileHandle): MaybePromise<void> {
+    const ready = chain(this.#recovered(request), () => this.#marked(request, handle));
+    return chain(ready, () => assertWhole(handle));
+  }
+
+  /** What was closed before the session was lost is there again. **Errors:** ETIMEDOUT, EINTR. */
+  #recovered(request: Request): MaybePromise<void> {
+    const { recovering, clock, timeoutMs } = this.#mount.fs;
+    if (recovering === undefined) return undefined;
+    return boundedWait({ clock, timeoutMs, request, op: 'open' }, (done) => {
+      void recovering.finally(() => done());
+      return () => {};
+    });
+  }
+
+  /** Opens the file at the server again when a lost session has closed it there. */
+  #marked(request: Request, handle: FileHandle): MaybePromise<void> {
     const { opens } = this.#mount;
     const { state } = handle;
     return opens.isMarked(state) || opens.mayBeUnknown(state) ? undefined : opens.remark(state, request);
@@ -242,10 +274,14 @@ export class FileOperations {
     });
   }
 
-  /** A descriptor was closed: its process's locks go after what it wrote. **Errors:** what failed to be written, once to each handle; EINTR, ETIMEDOUT. */
+  /**
+   * A descriptor was closed: its process's locks go after what it wrote. **Errors:** what failed to be written, once
+   * to each handle; FileHandle.broken; EINTR, ETIMEDOUT.
+   */
   flush(request: Request, fh: number, lockOwner?: LockOwner): MaybePromise<void> {
     const handle = this.#handles.get(fh);
     const unlock = (): MaybePromise<void> => this.#mount.locks.closed(request, handle.state.ino, lockOwner);
+    if (handle.broken !== undefined) return chain(unlock(), () => assertWhole(handle));
     if (!handle.wrote && !handle.hasFailure) return unlock();
     if (!handle.hasFailure && this.#mount.fs.keptOnClose(handle.state.pending)) {
       handle.wrote = false;
@@ -254,15 +290,23 @@ export class FileOperations {
     return this.#writeBack(request, handle).finally(unlock);
   }
 
-  /** As flush; what others have changed about the inode is on disk as well when it returns. */
+  /**
+   * As flush; what others have changed about the inode is on disk as well when it returns. What this mount has done
+   * to it by itself and the server then refused is a failure, too.
+   */
   async fsync(request: Request, fh: number): Promise<void> {
     const handle = this.#handles.get(fh);
     const { writer } = this.#mount.fs;
     const { pending } = handle.state;
+    await this.#marked(request, handle);
+    if (handle.broken !== undefined) throw handle.broken;
     // A durable commit that is sent from now on covers every earlier change of the inode.
     const covered = !pending.isClean && !writer.isCommitting(pending);
     await this.#writeBack(request, handle);
-    if (!covered && !this.#mount.fs.readOnly) await writer.sync(request);
+    if (covered || this.#mount.fs.readOnly) return;
+    await writer.sync(request);
+    const failure = handle.takeFailure();
+    if (failure !== undefined) throw failure;
   }
 
   async #writeBack(request: Request, handle: FileHandle): Promise<void> {
@@ -286,6 +330,23 @@ export class FileOperations {
     if (handle !== undefined) handle.sizeAsked = false;
   }
 
+  /** **Errors:** FileHandle.broken. */
+  assertLockable(fh: number): void {
+    const broken = this.#handles.find(fh)?.broken;
+    if (broken !== undefined) throw broken;
+  }
+
+  #locksLost(handles: readonly number[]): void {
+    for (const fh of handles) {
+      const handle = this.#handles.find(fh);
+      if (handle === undefined) continue;
+      const { ino } = handle.state;
+      log.error('a lock is lost with its session: the descriptor that got it is of no use any more', { ino });
+      handle.break(new FsError('EIO', 'lock', { detail: 'it was lost with its session' }));
+      this.#mount.dropPages(ino);
+    }
+  }
+
   release(fh: number): void {
     const handle = this.#handles.remove(fh);
     if (handle === undefined) {
@@ -296,18 +357,31 @@ export class FileOperations {
     if (handle.state.opens === 0) this.#mount.opens.close(handle.state);
   }
 
-  /** A handle whose file the server knows to be open. **Errors:** EBADF; as `open`. */
+  /** A handle whose file the server knows to be open. **Errors:** EBADF; FileHandle.trouble; as `open`. */
   usableHandle(request: Request, fh: number): MaybePromise<FileHandle> {
     const handle = this.#handles.get(fh);
     return chain(this.#usable(request, handle), () => handle);
   }
 
-  /** The state behind a handle, opened again at the server if need be; undefined without a handle. */
-  stateOf(request: Request, fh: number | undefined): MaybePromise<FileState | undefined> {
+  /**
+   * The state behind a handle, opened again at the server if need be; undefined without a handle.
+   * **Errors:** as `open`; with `changes`, which are to be made to the contents, FileHandle.trouble.
+   */
+  stateOf(
+    request: Request,
+    fh: number | undefined,
+    { changes = false } = {},
+  ): MaybePromise<FileState | undefined> {
     const handle = fh === undefined ? undefined : this.#handles.find(fh);
     if (handle === undefined) return undefined;
-    return chain(this.#usable(request, handle), () => handle.state);
+    const ready = changes ? this.#usable(request, handle) : this.#marked(request, handle);
+    return chain(ready, () => handle.state);
   }
+}
+
+/** **Errors:** FileHandle.trouble. */
+function assertWhole({ trouble }: FileHandle): void {
+  if (trouble !== undefined) throw trouble;
 }
 
 export const ownerOf = (request: Request): { uid: number; gid: number } => ({

@@ -17,6 +17,7 @@ import { PendingFile } from '../client/pending-file.js';
 import { atimeAfter } from '../names/accessed.js';
 import type { Access } from '../proto/access-methods.js';
 import type { Attr } from '../proto/attr.js';
+import type { FsError } from '../proto/errno.js';
 import type { ChunkId, Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 
@@ -49,6 +50,8 @@ export class FileState {
   isHeld = false;
   /** Opened by O_TMPFILE and not linked yet: `link` may give it its first name. */
   isUnnamed = false;
+  /** It is open here, and gone at the server: its last name went, and then the session that held it. */
+  lost: FsError | undefined;
   /** It has more extents than one reply holds. */
   isLarge = false;
   /** Connections counted when `attr` was learned: a server that was restarted is asked anew. */
@@ -156,6 +159,11 @@ export class FileState {
 
   get hasExtents(): boolean {
     return this.#window !== undefined;
+  }
+
+  /** Its contents have changed in a way that the attributes known here do not tell. */
+  forgetExtents(): void {
+    this.#window = undefined;
   }
 
   /** Called when the last handle is gone. */

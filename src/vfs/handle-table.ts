@@ -30,6 +30,10 @@ export class HandleTable<Handle> {
     return handle;
   }
 
+  values(): IterableIterator<Handle> {
+    return this.#handles.values();
+  }
+
   find(fh: number): Handle | undefined {
     return this.#handles.get(fh);
   }

@@ -30,14 +30,13 @@ export class KernelReferences {
     this.#opens = opens;
   }
 
+  has(ino: Ino): boolean {
+    return this.#counts.has(ino);
+  }
+
   /** A reply gives the kernel one more reference. */
   add(ino: Ino): void {
     this.#counts.set(ino, (this.#counts.get(ino) ?? 0) + 1);
-  }
-
-  /** The kernel has it, or is about to: a reply has named it. */
-  has(ino: Ino): boolean {
-    return this.#counts.has(ino);
   }
 
   forget(ino: Ino, count: number): void {

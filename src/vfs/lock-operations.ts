@@ -10,7 +10,8 @@
  * signal, the time) while an exchange is on its way leaves it to end by itself: a lock that is granted to
  * nobody is taken back before the owner's next request is sent.
  *
- * A lost session has taken its locks with it. Programs are not told (Linux has no way to); unlocking what is
+ * A lost session has taken its locks with it, and others may have had them since. Linux has no way to tell who
+ * held them; the handles through which they were got are broken for good instead (FileHandle). Unlocking what is
  * lost succeeds.
  */
 import { present } from '../base/assert.js';
@@ -64,9 +65,14 @@ export class LockOperations {
     };
   }
 
-  /** What is locked by whom is known no longer: the session that held it is gone. */
-  sessionLost(): void {
-    this.#table.clear();
+  /** The session that held what is locked here is gone. The handles through which something was locked. */
+  sessionLost(): number[] {
+    return this.#table.clear();
+  }
+
+  /** Whether something is locked that was got through this handle. */
+  isLocked(fh: number): boolean {
+    return this.#table.isLocked(fh);
   }
 
   /** Files and owners that this mount keeps track of; for tests. */

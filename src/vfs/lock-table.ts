@@ -34,6 +34,11 @@ export class MountLockTable {
     for (const [fh, of] of this.#handles) if (of.delete(locks) && of.size === 0) this.#handles.delete(fh);
   }
 
+  /** Whether something is locked that was got through this handle. */
+  isLocked(fh: number): boolean {
+    return [...(this.#handles.get(fh) ?? [])].some(({ ranges }) => ranges.length > 0);
+  }
+
   /** The owners that locked through this handle, which is closed now. */
   closeHandle(fh: number): OwnerLocks[] {
     const locks = [...(this.#handles.get(fh) ?? [])];
@@ -41,13 +46,15 @@ export class MountLockTable {
     return locks;
   }
 
-  /** The server holds nothing for this mount any more. */
-  clear(): void {
+  /** The server holds nothing for this mount any more. The handles through which something was locked. */
+  clear(): number[] {
+    const handles = [...this.#handles.keys()].filter((fh) => this.isLocked(fh));
     for (const locks of [...this.#owners.values()]) {
       locks.ranges = [];
       locks.users++;
       this.leave(locks);
     }
+    return handles;
   }
 
   /** Files and owners with locks, for tests. */

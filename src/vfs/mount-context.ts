@@ -9,6 +9,7 @@ import { withinRecall } from '../client/lease-holder.js';
 import type { Attr } from '../proto/attr.js';
 import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
+import type { Removal } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
 import { type AccessPolicy, AccessTimes } from './access-times.js';
 import { FileTable } from './file-table.js';
@@ -29,6 +30,11 @@ export class MountContext {
   /** Undefined where reading moves no access times. */
   readonly accesses: AccessTimes | undefined;
 
+  /** These handles held locks that are lost. */
+  onLocksLost: ((handles: readonly number[]) => void) | undefined;
+  /** What was answered about these, and has been given up. */
+  onLost: ((inodes: ReadonlySet<Ino>, why: FsError) => void) | undefined;
+
   #notifier: Notifier | undefined;
 
   constructor(fs: Filesystem, options: { kernelForgets: boolean; accessTimes: AccessPolicy | undefined }) {
@@ -45,14 +51,48 @@ export class MountContext {
       forget: (inodes) => this.#forget(inodes),
       settle: (leases) => withinRecall(this.#settle(leases), fs.clock),
     };
-    fs.onBytesLost = (ino) => {
-      const detail = 'others have changed the file, or the session was lost';
-      this.files.get(ino)?.pending.recordFailure(new FsError('EIO', 'write-back', { detail }));
-    };
     fs.onSessionLost = () => {
-      this.locks.sessionLost();
+      this.onLocksLost?.(this.locks.sessionLost());
       this.opens.remarkAll(this.files.states());
+      // What was written and is lost was in the kernel's pages.
+      for (const { ino, opens, pending } of this.files.states())
+        if (opens > 0 && pending.failures > 0) this.dropPages(ino);
     };
+    fs.onChanged = (ino) => {
+      this.files.get(ino)?.forgetExtents();
+      this.dropPages(ino);
+    };
+    fs.onRemoved = (removals) => this.#removedByOthers(removals);
+    fs.onLost = (inodes, why) => this.#lost(new Set(inodes), why);
+  }
+
+  /** Programs here that watch what another mount has removed hear of it. Nothing else depends on that. */
+  #removedByOthers(removals: readonly Removal[]): void {
+    for (const { parent, name, ino } of removals) {
+      if (this.references?.has(ino) !== true) continue;
+      this.#notifier?.deleteEntry(parent, ino, name).catch((error: unknown) => {
+        log.debug('the kernel was not told of a removal', { parent, ino, error });
+      });
+    }
+  }
+
+  /** Programs are told by every handle that is open now. */
+  #lost(inodes: ReadonlySet<Ino>, why: FsError): void {
+    for (const ino of inodes) {
+      const state = this.files.get(ino);
+      if (state === undefined) continue;
+      state.pending.recordFailure(why);
+      this.opens.doubt(state);
+      if (state.opens > 0) this.dropPages(ino);
+    }
+    this.onLost?.(inodes, why);
+  }
+
+  /** What the kernel remembers of a file's contents is not so. Never fails; does not wait. */
+  dropPages(ino: Ino): void {
+    this.#notifier?.invalidateInode(ino, 0, 0).catch((error: unknown) => {
+      log.warn('the kernel cannot be made to forget what it has read', { ino, error });
+    });
   }
 
   /** Before anything that changes the filesystem. **Errors:** EROFS on a read-only mount. */
@@ -177,7 +217,7 @@ export class MountContext {
       leases.flatMap(({ ino, keepsPages }) => {
         const state = this.files.get(ino);
         return [
-          ...(keepsPages ? [this.#dropPages(ino)] : []),
+          ...(keepsPages ? [this.#pagesGone(ino)] : []),
           ...(state !== undefined && this.opens.isUnknown(state)
             ? [this.opens.remark(state, undefined)]
             : []),
@@ -187,7 +227,7 @@ export class MountContext {
   }
 
   /** A READ that was answered meanwhile may have brought back what is old by now: until there was none. */
-  async #dropPages(ino: Ino): Promise<void> {
+  async #pagesGone(ino: Ino): Promise<void> {
     const notifier = this.#notifier;
     if (notifier === undefined) return;
     for (let reads = -1; reads !== this.#readsOf(ino); ) {

@@ -62,14 +62,18 @@ export class OpenInodes {
   }
 
   /** Tells the server that the file is open, and empties it when `truncate`. **Errors:** as `open`; ESTALE. */
-  async mark(state: FileState, options: { truncate: boolean; request?: Request | undefined }): Promise<Attr> {
+  async mark(
+    state: FileState,
+    options: { truncate: boolean; request?: Request | undefined; duringRecovery?: boolean },
+  ): Promise<Attr> {
     state.opening++;
     try {
-      const { truncate, request } = options;
+      const { truncate, request, duringRecovery = false } = options;
       await this.#released(state.ino, request);
       const generation = this.#fs.generation;
       const onLate = (): void => this.#late(state, generation);
-      const attr = await this.#fs.call('open', { ino: state.ino, truncate }, { request, onLate });
+      const args = { ino: state.ino, truncate };
+      const attr = await this.#fs.call('open', args, { request, onLate, duringRecovery });
       state.markedIn = generation;
       return attr;
     } finally {
@@ -88,16 +92,22 @@ export class OpenInodes {
     });
   }
 
-  /** Makes sure that the server knows the file as open, as it did before the session was lost. */
+  /**
+   * Makes sure that the server knows the file as open, as it did before the session was lost. **Errors:** EIO when
+   * it is gone: what is open is promised to stay.
+   */
   async remark(state: FileState, request: Request | undefined): Promise<void> {
+    if (state.lost !== undefined) throw state.lost;
     if (this.isMarked(state)) return;
     try {
-      const attr = await this.mark(state, { truncate: false, request });
+      // It has to be known as open as soon as can be.
+      const attr = await this.mark(state, { truncate: false, request, duringRecovery: true });
       state.learn(attr, this.#fs.connections);
     } catch (error) {
-      if (error instanceof FsError && error.code === 'ENOENT')
-        throw new FsError('ESTALE', 'open', { cause: error, detail: 'removed while the session was lost' });
-      throw error;
+      if (!(error instanceof FsError) || error.code !== 'ENOENT') throw error;
+      const detail = 'its last name was removed, and the server did not know that it is open';
+      state.lost = new FsError('EIO', 'open', { cause: error, detail });
+      throw state.lost;
     }
   }
 
@@ -109,6 +119,13 @@ export class OpenInodes {
         log.warn('an open file is lost with the session', { ino: state.ino, error: String(error) });
       });
     }
+  }
+
+  /** What this mount has done to the file by itself was refused: whether it is open may be part of that. */
+  doubt(state: FileState): void {
+    if (state.opens === 0) return;
+    state.markedIn = undefined;
+    this.remarkAll([state]);
   }
 
   /** An open or create came through after its caller had given up. */

@@ -268,6 +268,11 @@ export interface Notifier {
    */
   invalidateInode(ino: Ino, offset: number, length: number): Promise<boolean>;
   invalidateEntry(parent: Ino, name: Uint8Array): Promise<void>;
+  /**
+   * As invalidateEntry, for the last name of `child`, which is gone: programs that watch it hear of that. May wait
+   * for requests of this mount; may be left out when there are many. **Errors:** the kernel cannot drop the name.
+   */
+  deleteEntry(parent: Ino, child: Ino, name: Uint8Array): Promise<void>;
   /** Every name is looked up again. **Errors:** ENOSYS: this kernel cannot (`hasEpoch`). */
   incrementEpoch(): Promise<void>;
   readonly hasEpoch: boolean;

@@ -201,6 +201,7 @@ export class Vfs implements Operations {
   }
 
   setlk(req: Request, ino: Ino, fh: number, lock: FileLock, wait: boolean): MaybePromise<void> {
+    if (lock.type !== 'unlock') this.#files.assertLockable(fh);
     const done = this.#mount.locks.setlk(req, ino, fh, lock, wait);
     return lock.type === 'unlock' ? done : done.then(() => this.#files.locked(fh));
   }
@@ -239,7 +240,7 @@ export class Vfs implements Operations {
   ): MaybePromise<{ fh: number; cacheDir: boolean; keepCache: boolean }> {
     const keepCache = this.#mount.keepPages(ino);
     return {
-      fh: this.#directories.opendir(flags),
+      fh: this.#directories.opendir(ino, flags),
       cacheDir: this.#mount.rememberedForMs(ino) > 0,
       keepCache,
     };
@@ -261,9 +262,10 @@ export class Vfs implements Operations {
   }
 
   /** Names are committed when they are answered; this puts them on disk. */
-  async fsyncdir(req: Request, _ino: Ino, _fh: number, _dataOnly: boolean): Promise<void> {
+  async fsyncdir(req: Request, _ino: Ino, fh: number, _dataOnly: boolean): Promise<void> {
     const { fs } = this.#mount;
     if (!fs.readOnly) await fs.writer.sync(req);
+    this.#directories.report(fh);
   }
 
   statfs(req: Request, _ino: Ino): MaybePromise<StatfsReply> {

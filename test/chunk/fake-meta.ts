@@ -62,7 +62,12 @@ export function metaSide(handlers: Partial<Handlers<Table>>): MetaSide {
       new Peer(transport, {
         remote: metaMethods,
         local: metaCallbacks,
-        handlers: { mapChanged: () => ({}), lockReady: () => ({}), recallLeases: () => ({}) },
+        handlers: {
+          mapChanged: () => ({}),
+          lockReady: () => ({}),
+          recallLeases: () => ({}),
+          removed: () => ({}),
+        },
         name: 'metadata server',
       }),
   };

@@ -1,9 +1,11 @@
 /** What is kept of closed files on this machine: which bytes, for how long, and into which files they go later. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { setLogLevel } from '../../src/base/log.js';
 import type { ChunkWriter } from '../../src/client/chunk-writer.js';
+import type { CommitArgs } from '../../src/client/commit-message.js';
+import { commitKept } from '../../src/client/kept-commits.js';
 import { type InodeState, KEPT_BEFORE, KeptWrites, type LeftWrite } from '../../src/client/kept-writes.js';
 import { LostAndFound } from '../../src/client/lost-and-found.js';
 import { openMountDatabase } from '../../src/client/mount-database.js';
@@ -195,4 +197,37 @@ t.test('what was left goes into the file as it was left, and into no other', asy
     rig.db.run('UPDATE written SET ctime_sec = NULL, ctime_nsec = NULL');
     t.strictSame(await recovered(rig, state(4, 4)), lost);
   });
+});
+t.test('bytes far out in a file need no memory for what is before them', (t) => {
+  const dir = t.testdir();
+  const offset = 2 ** 36;
+  const pieces = [{ offset, bytes: Buffer.from('far out') }];
+  const common = { generation: 1, version: 1, ctime: undefined, mtime: undefined, clearPrivileges: false };
+  new LostAndFound(dir).written({ ...common, ino: INO, pieces }, 'a reason');
+  const found = join(dir, 'lost+found');
+  const name = readdirSync(found).find((each) => each.endsWith(`inode-${INO}`)) ?? 'none';
+  t.equal(statSync(join(found, name)).size, offset + 7);
+  t.end();
+});
+
+t.test('what this mount changes at the server by other means is not taken for others’ doing', async (t) => {
+  const rig = new Rig(t);
+  rig.write('closed', 0);
+  rig.kept.keep(rig.file, state(1, 1));
+  rig.term++;
+  const sinces: unknown[] = [];
+  const file = { ino: INO, extents: [], minSize: 0, mtime: at(1), clearPrivileges: false };
+  const committing = {
+    kept: rig.kept,
+    lost: new LostAndFound(rig.dir),
+    commit: async (args: CommitArgs) => {
+      sinces.push(args.files[0]?.since);
+      return { missing: [], attrs: [] };
+    },
+    // A rename was on its way.
+    untilQuiet: async () => rig.kept.version(INO, state(2, 5)),
+    onOvertaken: () => t.fail('it is not'),
+  };
+  await commitKept(committing, { chunks: [], files: [file], durable: false });
+  t.strictSame(sinces, [state(2, 5)]);
 });

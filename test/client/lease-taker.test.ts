@@ -85,7 +85,7 @@ t.test('rows of before a change of this mount’s own are not taken', async (t) 
   cache.learn(
     'unlink',
     { parent: DIR, name: name('f0'), hold: false },
-    { changed: [child(0)] },
+    { changed: [{ ino: child(0) }] },
     cache.moment,
   );
   const entries = [{ name: name('f0'), ino: child(0) }];

@@ -112,7 +112,7 @@ class ScriptedServer {
           session,
           token: asFencingToken(this.#token),
           ttlMs: 30_000,
-          left: { journalled: 0, lapsed: false },
+          left: { lapsed: false },
           leaseTtlMs: 10_000,
           now: this.clock.now(),
           map,

@@ -257,6 +257,7 @@ t.test(
       t.equal(await mount.command('inval 123456789'), 'invalidated');
       t.equal(await mount.command('entry 1 file'), 'invalidated');
       t.equal(await mount.command('entry 1 unheard-of'), 'invalidated');
+      t.equal(await mount.command('delete 1 unheard-of 5'), 'invalidated');
       t.match(await mount.command('epoch'), /invalidated|ENOSYS/);
       t.equal((await shell('cat file', { cwd: mount.directory })).stdout, 'x\n');
     });

@@ -2,7 +2,7 @@
  * Serves the toy filesystem at argv's mountpoint until it is unmounted, as a process of its own: a process
  * must never touch the mount that it serves. Prints `ready` when the mount can be used and `ended` when it
  * is over; on `error REASON message` it could not mount. Lines on standard input are commands:
- * `unmount`, `force`, `inval INO`, `entry PARENT NAME`, `epoch`, `forgotten`.
+ * `unmount`, `force`, `inval INO`, `entry PARENT NAME`, `delete PARENT NAME CHILD`, `epoch`, `forgotten`.
  */
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -56,7 +56,7 @@ try {
   lines.on('close', () => mounted.unmount({ force: true }).catch(() => {}));
   let answered = Promise.resolve();
   lines.on('line', (line) => {
-    const [command, first = '', second = ''] = line.split(' ');
+    const [command, first = '', second = '', third = ''] = line.split(' ');
     const run = async (): Promise<string> => {
       switch (command) {
         case 'unmount':
@@ -71,6 +71,11 @@ try {
         case 'entry':
           await mounted.notifier.invalidateEntry(asIno(Number(first)), Buffer.from(second));
           return 'invalidated';
+        case 'delete': {
+          const [parent, child] = [asIno(Number(first)), asIno(Number(third))];
+          await mounted.notifier.deleteEntry(parent, child, Buffer.from(second));
+          return 'invalidated';
+        }
         case 'epoch':
           await mounted.notifier.incrementEpoch();
           return 'invalidated';

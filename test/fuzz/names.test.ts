@@ -5,10 +5,10 @@
  */
 import t from 'tap';
 import { Prng } from '../../src/base/prng.js';
+import type { FileCommit } from '../../src/proto/data-methods.js';
 import { type ErrnoName, FsError } from '../../src/proto/errno.js';
 import type { Extent } from '../../src/proto/extent.js';
 import { asIno, asSessionId, type ChunkId, type Ino } from '../../src/proto/ids.js';
-import type { FileCommit } from '../../src/proto/meta-methods.js';
 import { at, newAt, root, World } from '../names/world.js';
 
 const seed = Number(process.env.NAMES_SEED ?? 20);

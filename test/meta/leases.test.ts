@@ -3,9 +3,9 @@
  * that does not, and after a restart for those that were there before.
  */
 import t from 'tap';
-import type { Ino } from '../../src/proto/ids.js';
+import { type Ino, ROOT_INO } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
-import { type Client, Rig } from './rig.js';
+import { type Client, name, Rig } from './rig.js';
 
 const TTL_MS = limits.leaseTtlMs;
 const leases = { leases: true };
@@ -296,4 +296,25 @@ t.test('an answer that was meant for the server before ends no lease of this one
   t.notOk(changing.isDone);
   await back.call('returnLeases', { leases: [held] });
   await changing.done;
+});
+
+t.test('mounts are told what others have removed for good', async (t) => {
+  const rig = new Rig(t);
+  const [a, b] = [await rig.mount('/a', leases), await rig.mount('/b', leases)];
+  const plain = await rig.mount('/plain');
+  const [f, g, h] = [await plain.create('f'), await plain.create('g'), await plain.create('h')];
+  await plain.do('link', { ino: f, parent: ROOT_INO, name: name('link') });
+  await a.do('unlink', { parent: ROOT_INO, name: name('link') });
+  await a.do('unlink', { parent: ROOT_INO, name: name('f') });
+  const to = { newParent: ROOT_INO, newName: name('h'), mode: 'replace' } as const;
+  await plain.do('rename', { parent: ROOT_INO, name: name('g'), ...to });
+  await rig.pass(0);
+  const [first, second] = [
+    { parent: ROOT_INO, name: name('f'), ino: f },
+    { parent: ROOT_INO, name: name('h'), ino: h },
+  ];
+  t.match(b.removals, [first, second]);
+  t.match(a.removals, [second], 'nobody of his own doing');
+  t.strictSame([a.removals.length, b.removals.length, plain.removals.length], [1, 2, 0]);
+  t.match(await plain.call('getattr', { ino: g }), { nlink: 1 });
 });

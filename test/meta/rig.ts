@@ -21,6 +21,7 @@ import {
   ROOT_INO,
   type ServerId,
 } from '../../src/proto/ids.js';
+import type { Removal } from '../../src/proto/lease-methods.js';
 import {
   type MetaCallbacks,
   type MetaMethods,
@@ -138,6 +139,8 @@ export class Client {
   readonly maps: ClusterMap[] = [];
   /** Lock requests that the server has said it is the turn of. */
   readonly readyLocks: number[] = [];
+  /** What it was told that others have removed. */
+  readonly removals: Removal[] = [];
   /** Leases that it has been asked for. */
   readonly recalls: { ino: number; epoch: number }[] = [];
   session: ReplyOf<MetaMethods['openSession']> | undefined;
@@ -155,6 +158,10 @@ export class Client {
         },
         lockReady: ({ waits }) => {
           this.readyLocks.push(...waits);
+          return {};
+        },
+        removed: ({ removals }) => {
+          this.removals.push(...removals);
           return {};
         },
         recallLeases: ({ leases }) => {

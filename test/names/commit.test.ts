@@ -1,7 +1,7 @@
+import type { FileCommit } from '../../src/proto/data-methods.js';
 import type { Extent } from '../../src/proto/extent.js';
 import { asChunkId, asIno, type ChunkId, type Ino } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
-import type { FileCommit } from '../../src/proto/meta-methods.js';
 import { at, bytes, inWorld, ns, root, type World } from './world.js';
 
 const extent = (offset: number, length: number, chunk: ChunkId, chunkOffset: number): Extent => {

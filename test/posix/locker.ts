@@ -30,6 +30,7 @@ const commands = {
   read: (path) => fs.readFileSync(path, 'latin1'),
   pread: (fd) => { const b = Buffer.alloc(64); return b.toString('latin1', 0, fs.readSync(fd, b, 0, 64, 0)); },
   pwrite: (fd, text) => fs.writeSync(fd, text, 0),
+  fsync: (fd) => fs.fsyncSync(fd) ?? 'ok',
   fcntl: (fd, cmd, type, start, length) => {
     const lock = Buffer.alloc(32);
     lock.writeInt16LE(TYPE[type], 0);

@@ -74,7 +74,12 @@ export class SimChunkServer implements ServerIdentity {
     const peer = new Peer(transport, {
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: { lockReady: () => ({}), recallLeases: () => ({}), mapChanged: () => ({}) },
+      handlers: {
+        lockReady: () => ({}),
+        recallLeases: () => ({}),
+        removed: () => ({}),
+        mapChanged: () => ({}),
+      },
       clock,
       name: 'metadata server',
     });

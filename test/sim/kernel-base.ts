@@ -90,6 +90,8 @@ export class KernelBase {
       incrementEpoch: () => told('names', () => void this.cache.epoch++),
       invalidateEntry: (parent, name) =>
         told('a name', () => void this.cache.dentries.delete(nameKey(parent, textOf(name)))),
+      deleteEntry: (parent, child, name) =>
+        told(`a name of ${child}`, () => void this.cache.dentries.delete(nameKey(parent, textOf(name)))),
       invalidateInode: async (ino, offset) => {
         let isKnown = false;
         await told(`inode ${ino}${offset < 0 ? '' : ' and its pages'}`, () => {

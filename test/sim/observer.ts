@@ -199,9 +199,11 @@ export class Observer {
     const key = `${mount} ${ino}`;
     this.#cutting.set(key, (this.#cutting.get(key) ?? 0) + 1);
     this.discarded(mount, ino);
+    const operation = this.begin(mount, 'open', { ino });
     try {
       return await open();
     } finally {
+      this.end(operation);
       const left = (this.#cutting.get(key) ?? 1) - 1;
       if (left > 0) this.#cutting.set(key, left);
       else this.#cutting.delete(key);

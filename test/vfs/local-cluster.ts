@@ -26,6 +26,7 @@ export interface TestMount {
   readonly vfs: Vfs;
   readonly fs: Filesystem;
   readonly network: FaultyNetwork;
+  readonly cacheDir: string;
 }
 
 type VfsOptions = NonNullable<ConstructorParameters<typeof Vfs>[1]>;
@@ -86,16 +87,17 @@ export class LocalCluster {
 
   async mount(options: Partial<FilesystemOptions> & VfsOptions = {}): Promise<TestMount> {
     const network = new FaultyNetwork();
+    const { cacheDir = join(this.dir, `cache${this.#mounts.length}`) } = options;
     const fs = await connectFilesystem({
       metaUrl: this.meta.url,
       mountpoint: '/test',
-      cacheDir: join(this.dir, `cache${this.#mounts.length}`),
+      cacheDir,
       timeoutMs: 5_000,
       readOnly: false,
       connect: network.connect,
       ...options,
     });
-    const mount = { vfs: new Vfs(fs, options), fs, network };
+    const mount = { vfs: new Vfs(fs, options), fs, network, cacheDir };
     this.#mounts.push(mount);
     return mount;
   }
