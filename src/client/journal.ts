@@ -217,7 +217,7 @@ export class Journal {
     this.#entries.push({ number, entry, inodes });
     for (const ino of inodes) this.#touched.set(ino, number);
     if (this.#entries.length >= limits.journalEntriesPerMessage) void this.#run();
-    else this.#timer ??= this.#options.clock.after(limits.journalDelayMs, () => void this.#run());
+    else this.#runLater();
   }
 
   /**
@@ -259,6 +259,7 @@ export class Journal {
       try {
         await this.#send();
         pauseMs = RETRY_MIN_MS;
+        if (!this.#isUrgent) break;
       } catch (error) {
         if (this.#isBetween) break;
         const failure = error instanceof FsError ? error : new FsError('EIO', 'journal', { cause: error });
@@ -274,6 +275,16 @@ export class Journal {
       }
     }
     this.#running = false;
+    // What came meanwhile waits for more.
+    if (this.#entries.length > 0 && !this.isClosed && !this.#isBetween) this.#runLater();
+  }
+
+  get #isUrgent(): boolean {
+    return this.#waiters.length > 0 || this.#entries.length >= limits.journalEntriesPerMessage;
+  }
+
+  #runLater(): void {
+    this.#timer ??= this.#options.clock.after(limits.journalDelayMs, () => void this.#run());
   }
 
   async #send(): Promise<void> {

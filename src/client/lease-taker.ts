@@ -63,9 +63,10 @@ export class LeaseTaker {
     return this.#underWay(about);
   }
 
-  /** It had to go to the server all the same. */
+  /** It could not be done here all the same: what is not in the journal would have been given. */
   inVain(args: Subjects): void {
-    for (const ino of this.#about(args)) this.#refused(ino);
+    const { rows, isDirty } = this.#options;
+    for (const ino of this.#about(args)) if (!rows.has(ino) && !isDirty(ino)) this.#refused(ino);
   }
 
   /** What the arguments name, as far as that is known. */

@@ -239,6 +239,12 @@ export class LocalOperations {
     return this.isQuiet ? undefined : Promise.all(this.#onTheirWay);
   }
 
+  /** The same, where that is all that keeps a change from being made here. */
+  heldUp(method: Method, args: Subjects): Promise<unknown> | undefined {
+    if (this.isQuiet || !isJournalled(method) || !this.#options.isTrusted()) return undefined;
+    return this.#mayRun(args) ? this.untilQuiet() : undefined;
+  }
+
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
   sending(method: Method): () => void {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};

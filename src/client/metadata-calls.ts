@@ -6,6 +6,7 @@
 import type { Clock } from '../base/clock.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
+import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import { boundedWait } from './bounded-wait.js';
@@ -62,7 +63,10 @@ export class MetadataCalls {
     }
     const revalidated = revalidation.before(method, args);
     if (revalidated !== undefined) return this.#behind(revalidated, method, args, options);
-    const taking = isDoneHere(method, args) ? taker.prepare(args) : undefined;
+    const isBetterHere = isDoneHere(method, args);
+    const others = isBetterHere && options.hasWaited !== true ? own.heldUp(method, args) : undefined;
+    if (others !== undefined) return this.#afterOthers(others, method, args, options);
+    const taking = isBetterHere ? taker.prepare(args) : undefined;
     if (taking !== undefined) return this.#afterTaking(taking, method, args, options);
     if (own.mustWait(method, args)) return this.#afterJournal(method, args, options);
     return this.#send(method, args, options).then((reply) =>
@@ -98,6 +102,21 @@ export class MetadataCalls {
   ): Promise<ReplyOf<MetaMethods[K]>> {
     await this.#wait(method, options, ended(event));
     return await this.call(method, args, options);
+  }
+
+  /** As `call`, once other changes of this mount have their outcome, or take long. */
+  async #afterOthers<K extends Method>(
+    others: Promise<unknown>,
+    method: K,
+    args: ArgsOf<MetaMethods[K]>,
+    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
+  ): Promise<ReplyOf<MetaMethods[K]>> {
+    await this.#wait(method, options, (done) => {
+      void others.then(() => done());
+      const timer = this.#options.clock.after(limits.othersMs, () => done());
+      return () => timer.cancel();
+    });
+    return await this.call(method, args, { ...options, hasWaited: true });
   }
 
   /** As `call`, once there is an answer to what LeaseTaker has asked for. */

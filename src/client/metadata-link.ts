@@ -77,6 +77,8 @@ export interface MetadataCallOptions<Reply> {
   readonly onLate?: (reply: Reply) => void;
   /** It is not kept waiting until what is left of a lost session is brought back. */
   readonly duringRecovery?: boolean;
+  /** It has been kept waiting for other changes of this mount, and is not again. */
+  readonly hasWaited?: boolean;
   /** It means nothing under another session: it fails with EIO when this one is lost. */
   readonly endsWithSession?: boolean;
   /** The call has an outcome, and no answer comes late any more. What is sent from now on finds the server so. */

@@ -116,6 +116,8 @@ export const limits = {
   takenXattrBytes: 4096,
   /** After so long a mount asks again for an exclusive lease that it was not given. */
   takeAgainMs: 1_000,
+  /** So long a change that a mount can make by itself waits for its others that the server makes. */
+  othersMs: 50,
   leasesPerMessage: 4096,
   /** Told to other mounts in one message, for those who watch what is removed. */
   removalsPerMessage: 256,

@@ -10,6 +10,7 @@
  */
 import type { Filesystem } from '../client/filesystem.js';
 import type { Ino } from '../proto/ids.js';
+import type { FileState } from './file-state.js';
 import type { FileTable } from './file-table.js';
 import type { OpenInodes } from './open-inodes.js';
 
@@ -49,7 +50,7 @@ export class KernelReferences {
     const state = this.#files.get(ino);
     if (state?.isHeld !== true) return;
     state.isHeld = false;
-    if (state.opens === 0) this.#opens.close(state);
+    this.#unreachable(state);
   }
 
   /** Runs a removal that lets the session hold what loses its last name. **Errors:** `call`'s. */
@@ -66,6 +67,17 @@ export class KernelReferences {
     const state = this.#files.use(held);
     state.markedIn = generation;
     state.isHeld = this.#counts.has(held);
-    if (state.opens === 0 && !state.isHeld) this.#opens.close(state);
+    if (!state.isHeld) this.#unreachable(state);
+  }
+
+  /** It has no name, and the kernel does not refer to it: what is open of it is all that is left. */
+  #unreachable(state: FileState): void {
+    if (state.opens > 0) return;
+    if (state.opening === 0 && !state.pending.isClean) {
+      // Nobody can read it any more. A commit of what is gone would go to the server.
+      state.pending.truncate(0);
+      this.#fs.pendingChanged(state.pending, 0);
+    }
+    this.#opens.close(state);
   }
 }
