@@ -27,7 +27,7 @@ export interface Workload {
   readonly run: (place: Place, run: number) => number;
 }
 
-export const FILE_COUNT = 300;
+export const FILE_COUNT = 1_000;
 export const block = Buffer.alloc(4 * 1024, 0x5a);
 export const names = Array.from({ length: FILE_COUNT }, (_, index) => `file-${index}`);
 

@@ -4,7 +4,8 @@
  * what is in it as far as that is known, and further down; the more, the more such calls there are. What is
  * unchanged is put where it would be had it been fetched; what is not is dropped and fetched.
  *
- * Each hint is tried once over a connection. INVARIANT: nothing is put anywhere but under a lease.
+ * Each hint is asked about once over a connection; one of what another mount has to itself at that moment is used or
+ * dropped when its version is known otherwise. INVARIANT: nothing is put anywhere but under a lease.
  */
 import { makeLog } from '../base/log.js';
 import { type Attr, isSameVersion } from '../proto/attr.js';
@@ -46,6 +47,8 @@ export class Revalidation {
   readonly #options: RevalidationOptions;
   #untried = new Set<Ino>();
   readonly #underWay = new Map<Ino, Promise<void>>();
+  /** Asked about, and another mount's alone then. */
+  #unsure = new Map<Ino, Hint>();
   #batch: number = limits.revalidatedAtFirst;
 
   constructor(options: RevalidationOptions) {
@@ -55,19 +58,34 @@ export class Revalidation {
   /** There is a new connection: nothing is leased over it. */
   restart(): void {
     this.#untried = new Set(this.#options.hints.inodes());
+    this.#unsure.clear();
     this.#batch = limits.revalidatedAtFirst;
   }
 
   /** What a call has to wait for, before it is tried again; undefined: nothing. Never fails. */
   before<K extends Method>(method: K, args: ArgsOf<MetaMethods[K]>): Promise<void> | undefined;
   before(method: Method, args: Subjects): Promise<void> | undefined {
-    if (this.#untried.size === 0 && this.#underWay.size === 0) return undefined;
+    if (this.#untried.size + this.#underWay.size + this.#unsure.size === 0) return undefined;
     if (!ANSWERED.has(method)) return undefined;
     const subjects = this.#subjects(method, args);
+    if (subjects.map((ino) => this.#isSettled(ino)).includes(true)) return Promise.resolve();
     const underWay = new Set(subjects.flatMap((ino) => this.#underWay.get(ino) ?? []));
     if (underWay.size > 0) return Promise.all(underWay).then(() => {});
     const untried = subjects.filter((ino) => this.#untried.has(ino));
     return untried.length === 0 ? undefined : this.#revalidate(untried);
+  }
+
+  /** Whether a hint that was not used is now: its version is known to be the present one. */
+  #isSettled(ino: Ino): boolean {
+    const hint = this.#unsure.get(ino);
+    const { hints, leases, isDirty } = this.#options;
+    const known = hint && leases.answer('getattr', { ino });
+    if (hint === undefined || known === undefined) return false;
+    this.#unsure.delete(ino);
+    const isUsed = isSameVersion(known, hint.attr) && !isDirty(ino);
+    if (isUsed) this.#adopt(hint);
+    else hints.forget([ino]);
+    return isUsed;
   }
 
   /** The inodes that the answer is about. */
@@ -148,6 +166,11 @@ export class Revalidation {
       if (hint === undefined || isDirty(ino)) continue;
       leases.attr({ ...hint.attr, atime, lease });
       this.#adopt(hint);
+    }
+    for (const ino of reply.unleased) {
+      const hint = left.get(ino);
+      if (hint === undefined || !left.delete(ino)) continue;
+      this.#unsure.set(ino, hint);
     }
     hints.forget([...left.keys()]);
   }

@@ -41,7 +41,8 @@ export function revalidateHandler(
           const lease = granted.get(ino);
           return lease === undefined ? [] : [[ino, lease.epoch, atime]];
         });
-        return () => ({ unchanged });
+        const unleased = same.flatMap(({ ino }) => (granted.has(ino) ? [] : [ino]));
+        return () => ({ unchanged, unleased });
       },
     };
     return leases.settled(() => commit.submit(connection, request));

@@ -92,7 +92,7 @@ export const leaseMethods = {
   /**
    * Which of these inodes are as they were: each with the version and the time of change that a mount remembers
    * of it from before. `unchanged`: the epoch of the mount's lease and the access time, which versions do not
-   * cover. What is not named there has changed, is gone, or gets no lease now.
+   * cover. `unleased`: as the server knows them, and another mount's alone now. The others have changed, or are gone.
    */
   revalidate: method('read', {
     args: Type.Object({
@@ -103,6 +103,7 @@ export const leaseMethods = {
     }),
     reply: Type.Object({
       unchanged: Type.Array(Type.Tuple([tIno, tCount, tTimespec]), { maxItems: limits.revalidatedAtOnce }),
+      unleased: Type.Array(tIno, { maxItems: limits.revalidatedAtOnce }),
     }),
   }),
   /**

@@ -61,6 +61,8 @@ export class RememberedRig {
     giveBack: () => {},
   });
   readonly learned: Ino[] = [];
+  /** Other mounts have these to themselves. */
+  readonly elsewhere = new Set<Ino>();
   readonly #known = {
     attrOf: (ino: Ino) => this.leases.answer('getattr', { ino }),
     isQuiet: () => this.isQuiet,
@@ -91,8 +93,12 @@ export class RememberedRig {
 
   /** What a server answers that has these versions. */
   unchanged({ inodes }: Asked): Reply {
-    const same = inodes.filter(([ino, version]) => this.versions.get(ino) === version);
-    return { unchanged: same.map(([ino]) => [ino, 1000 + ino, { sec: 5, nsec: 0 }]) };
+    const same = inodes.filter(([ino, version]) => this.versions.get(ino) === version).map(([ino]) => ino);
+    const leased = same.filter((ino) => !this.elsewhere.has(ino));
+    return {
+      unchanged: leased.map((ino) => [ino, 1000 + ino, { sec: 5, nsec: 0 }]),
+      unleased: same.filter((ino) => this.elsewhere.has(ino)),
+    };
   }
 
   remember(hints: readonly Hint[]): void {

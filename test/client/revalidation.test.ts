@@ -65,6 +65,24 @@ t.test('a lease that there is already is as good as an answer', async (t) => {
   t.equal(rig.hints.get(SUB), undefined);
 });
 
+t.test(
+  'what another mount has to itself is used once its version is known, if that is the one',
+  async (t) => {
+    const rig = new RememberedRig(t.testdir());
+    tree(rig);
+    rig.elsewhere.add(SUB).add(FILE);
+    await rig.revalidation.before('getattr', { ino: ROOT });
+    t.equal(rig.leases.answer('getattr', { ino: SUB }), undefined);
+    t.equal(rig.revalidation.before('getattr', { ino: SUB }), undefined, 'it is asked about once');
+    rig.leases.attr({ ...directory(2), lease: 8 });
+    await rig.revalidation.before('lookup', { parent: SUB, name: named(4) });
+    t.equal(rig.leases.known(SUB, named(4)), asIno(4));
+    rig.leases.attr({ ...attrOf(3, 7), lease: 9 });
+    t.equal(rig.revalidation.before('extents', { ino: FILE, offset: 0, length: 1 }), undefined);
+    t.equal(rig.hints.get(FILE), undefined, 'it has changed');
+  },
+);
+
 t.test('what was changed here, and nobody else knows, is not compared', async (t) => {
   const rig = new RememberedRig(t.testdir());
   tree(rig);

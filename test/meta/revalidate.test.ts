@@ -55,6 +55,17 @@ t.test('what is as it was gets leases, which are recalled as any; what is not do
   rig.server.checkInvariants();
 });
 
+t.test('what another mount has to itself is said to be the same, and not leased', async (t) => {
+  const rig = new Rig(t);
+  const maker = await rig.mount('/maker', leases);
+  const attr = await attrOf(maker, await maker.create('mine'));
+  const mount = await rig.mount('/back', leases);
+  const other = { ...attr, ino: asIno(attr.ino + 1) };
+  const reply = await mount.call('revalidate', { inodes: [attr, other].map(seenOf) });
+  t.strictSame(reply, { unchanged: [], unleased: [attr.ino] });
+  t.strictSame(maker.recalls, [], 'nobody is asked for it');
+});
+
 t.test('every change of the entries of a directory makes it another', async (t) => {
   const rig = new Rig(t);
   const { maker, attrs } = await files(rig, 'a', 'b');

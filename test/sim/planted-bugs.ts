@@ -79,7 +79,7 @@ async function believing(this: MetadataLink, ...asked: Parameters<typeof call>):
     const { lease, atime } = (attr ?? {}) as Partial<Attr>;
     if (lease !== undefined) unchanged.push([ino, lease, atime]);
   }
-  return { unchanged };
+  return { unchanged, unleased: [] };
 }
 
 /** As if names had been written down when attributes were not the ones that belong to them. */

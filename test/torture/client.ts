@@ -220,6 +220,10 @@ function setUp(directory: string): void {
   fs.mkdirSync(directory);
   for (const name of DIRECTORIES) fs.mkdirSync(`${directory}/${name}`);
   fs.writeFileSync(`${directory}/counter`, '0');
+  // What only this mount knows is gone with it.
+  const fd = fs.openSync(directory, 'r');
+  fs.fsyncSync(fd);
+  fs.closeSync(fd);
 }
 
 function run(request: Request): void {
