@@ -127,8 +127,8 @@ export const plantedBugs: Readonly<Record<string, PlantedBug>> = {
     plant: { everywhere: () => replaced(LeaseCache.prototype, 'changed', { value: () => {} }) },
   },
   'what a change that was given up may show on is remembered': {
-    // It takes a signal while a mount that is frozen keeps the change waiting: one seed in some hundreds.
-    seeds: [681],
+    // It takes a signal while a mount that is frozen keeps the change waiting.
+    seeds: [19, 44, 681],
     plant: { everywhere: () => replaced(LeaseHolder.prototype, 'doubt', { value: async () => {} }) },
   },
   'leases of a connection that is gone are kept': {
