@@ -14,7 +14,7 @@ import { CommandError, lineOf } from './command-error.js';
 import { isDaemon, reportReady } from './daemon.js';
 import { MountCache } from './mount-cache.js';
 import type { DriverName, MountSettings } from './mount-options.js';
-import { prepareMountpoint } from './mountpoint.js';
+import { checkBefore, prepareMountpoint } from './mountpoint.js';
 import { Termination } from './termination.js';
 
 const log = makeLog('mount');
@@ -49,7 +49,8 @@ export async function serveMount(plan: MountPlan): Promise<void> {
   const cache = MountCache.open(plan.cacheDir);
   const lock = cache.lock();
   try {
-    await prepareMountpoint(mountpoint, { clearDead: plan.clearDead, nonEmpty: settings.nonEmpty });
+    const place = { clearDead: plan.clearDead, nonEmpty: settings.nonEmpty };
+    await checkBefore(mountpoint, place);
     const driver = await loadDriver(settings.driver);
     if (isDaemon()) process.chdir('/');
     const filesystem = await connectFilesystem({
@@ -65,6 +66,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
     });
     const vfs = new Vfs(filesystem, vfsOptions(settings));
     try {
+      await prepareMountpoint(mountpoint, place);
       const mounted = await driver(vfs, driverOptions(plan));
       vfs.mounted(mounted.notifier);
       log.info('mounted', { mountpoint, metaUrl, driver: settings.driver });

@@ -6,11 +6,15 @@ import { clearDeadMount } from '../fuse/unmount.js';
 
 /** Clears away what is mounted at `path` (resolved) when its daemon is gone; true when that was so. */
 export async function clearIfDead(path: string): Promise<boolean> {
-  const mounted = mountAt(path);
-  if (mounted === undefined || !mounted.type.startsWith('fuse')) return false;
-  if ((await probeMount(path)) !== 'dead') return false;
+  if (!(await isDead(path))) return false;
   await clearDeadMount(path);
   return true;
+}
+
+async function isDead(path: string): Promise<boolean> {
+  const mounted = mountAt(path);
+  if (mounted === undefined || !mounted.type.startsWith('fuse')) return false;
+  return (await probeMount(path)) === 'dead';
 }
 
 /**
@@ -22,5 +26,17 @@ export async function prepareMountpoint(
   options: { clearDead: boolean; nonEmpty: boolean },
 ): Promise<void> {
   if (options.clearDead) await clearIfDead(path);
+  await checkMountpoint(path, { allowNonEmpty: options.nonEmpty });
+}
+
+/**
+ * The same, long before: a dead mount stays until the new one can take its place, so that programs find an error
+ * there and not an empty directory.
+ */
+export async function checkBefore(
+  path: string,
+  options: { clearDead: boolean; nonEmpty: boolean },
+): Promise<void> {
+  if (options.clearDead && (await isDead(path))) return;
   await checkMountpoint(path, { allowNonEmpty: options.nonEmpty });
 }

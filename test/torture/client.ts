@@ -3,6 +3,7 @@
  * beginning and end into a log outside the mount. It is told over IPC what to do and says when it has done it.
  */
 import fs from 'node:fs';
+import { dirname } from 'node:path';
 import { LibcError } from '../posix/libc.js';
 import { lockWhole } from './advisory-lock.js';
 import type { Answer, LogLine, SystemCall, Value } from './history.js';
@@ -64,12 +65,23 @@ class Client {
     try {
       answer = { value: body() };
     } catch (error) {
-      answer = { error: codeOf(error) };
+      answer = { error: this.#isMounted() ? codeOf(error) : 'ENOTCONN' };
     }
     const returnNs = nowNs();
     this.#say({ returnNs, answer });
     if ('error' in answer && GONE.has(answer.error)) sleep(GONE_PAUSE_MS);
     return answer;
+  }
+
+  /** Between a dead mount and the one that takes its place there is the directory beneath. */
+  #isMounted(): boolean {
+    const mountpoint = dirname(this.#directory);
+    try {
+      return fs.statSync(mountpoint).dev !== fs.statSync(dirname(mountpoint)).dev;
+    } catch {
+      // A dead mount cannot be looked at.
+      return true;
+    }
   }
 
   #path(path: string): string {
