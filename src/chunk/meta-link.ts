@@ -12,7 +12,13 @@ import { InvariantError } from '../base/assert.js';
 import { makeLog } from '../base/log.js';
 import type { ClusterId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
-import { type MetaCallbacks, type MetaMethods, metaCallbacks, metaMethods } from '../proto/meta-methods.js';
+import {
+  ignoredCallbacks,
+  type MetaCallbacks,
+  type MetaMethods,
+  metaCallbacks,
+  metaMethods,
+} from '../proto/meta-methods.js';
 import type { ArgsOf } from '../proto/method.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { Peer } from '../rpc/peer.js';
@@ -129,12 +135,7 @@ export class MetaLink {
     const peer: MetaPeer = new Peer(transport, {
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: {
-        lockReady: () => ({}),
-        recallLeases: () => ({}),
-        removed: () => ({}),
-        mapChanged: () => ({}),
-      },
+      handlers: ignoredCallbacks,
       name: 'metadata server',
     });
     this.#peer = peer;

@@ -1,6 +1,6 @@
 /** Asks a metadata server for its status, as an observer without a session. */
 import { limits } from '../proto/limits.js';
-import { metaCallbacks, metaMethods, type Status } from '../proto/meta-methods.js';
+import { ignoredCallbacks, metaCallbacks, metaMethods, type Status } from '../proto/meta-methods.js';
 import { ProtocolError } from '../proto/protocol-error.js';
 import { Peer } from '../rpc/peer.js';
 import { connectWebSocket } from '../rpc/websocket.js';
@@ -17,12 +17,7 @@ export async function fetchStatus(
       name: 'observer',
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: {
-        lockReady: () => ({}),
-        recallLeases: () => ({}),
-        removed: () => ({}),
-        mapChanged: () => ({}),
-      },
+      handlers: ignoredCallbacks,
     });
     try {
       return await peer.call('status', {}, { timeoutMs });

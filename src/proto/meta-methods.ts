@@ -447,3 +447,11 @@ export const metaCallbacks = {
 } as const;
 
 export type MetaCallbacks = typeof metaCallbacks;
+
+/** Handlers of who has no locks, no leases and no files to hear of. */
+export const ignoredCallbacks = {
+  mapChanged: () => ({}),
+  lockReady: () => ({}),
+  recallLeases: () => ({}),
+  removed: () => ({}),
+};

@@ -1,6 +1,7 @@
 /** A metadata server as a chunk server sees it: what it registers, its heartbeats, the tasks handed to it. */
 import { asClusterId, type ChunkId, type ClusterId } from '../../src/proto/ids.js';
 import {
+  ignoredCallbacks,
   type MetaCallbacks,
   type MetaMethods,
   metaCallbacks,
@@ -62,12 +63,7 @@ export function metaSide(handlers: Partial<Handlers<Table>>): MetaSide {
       new Peer(transport, {
         remote: metaMethods,
         local: metaCallbacks,
-        handlers: {
-          mapChanged: () => ({}),
-          lockReady: () => ({}),
-          recallLeases: () => ({}),
-          removed: () => ({}),
-        },
+        handlers: ignoredCallbacks,
         name: 'metadata server',
       }),
   };

@@ -9,7 +9,7 @@ import { TaskRunner } from '../../src/chunk/task-runner.js';
 import { chunkMethods } from '../../src/proto/chunk-methods.js';
 import { asServerId, type ChunkId, type ClusterId, type ServerId } from '../../src/proto/ids.js';
 import { limits } from '../../src/proto/limits.js';
-import { metaCallbacks, metaMethods } from '../../src/proto/meta-methods.js';
+import { ignoredCallbacks, metaCallbacks, metaMethods } from '../../src/proto/meta-methods.js';
 import { ProtocolError } from '../../src/proto/protocol-error.js';
 import { Peer } from '../../src/rpc/peer.js';
 import type { Network } from './network.js';
@@ -74,12 +74,7 @@ export class SimChunkServer implements ServerIdentity {
     const peer = new Peer(transport, {
       remote: metaMethods,
       local: metaCallbacks,
-      handlers: {
-        lockReady: () => ({}),
-        recallLeases: () => ({}),
-        removed: () => ({}),
-        mapChanged: () => ({}),
-      },
+      handlers: ignoredCallbacks,
       clock,
       name: 'metadata server',
     });

@@ -9,7 +9,7 @@ import t from 'tap';
 import { LOCK_END } from '../../src/lease/lock-ranges.js';
 import { FsError } from '../../src/proto/errno.js';
 import { asLockOwner, type Ino, ROOT_INO } from '../../src/proto/ids.js';
-import { metaCallbacks, metaMethods } from '../../src/proto/meta-methods.js';
+import { ignoredCallbacks, metaCallbacks, metaMethods } from '../../src/proto/meta-methods.js';
 import { Peer } from '../../src/rpc/peer.js';
 import { connectWebSocket } from '../../src/rpc/websocket.js';
 import type { FileLock } from '../../src/vfs/operations.js';
@@ -53,12 +53,7 @@ async function endSession(cluster: LocalCluster, mount: TestMount): Promise<void
   const peer = new Peer(await connectWebSocket(cluster.metaUrl, { timeoutMs: 5_000 }), {
     remote: metaMethods,
     local: metaCallbacks,
-    handlers: {
-      mapChanged: () => ({}),
-      lockReady: () => ({}),
-      recallLeases: () => ({}),
-      removed: () => ({}),
-    },
+    handlers: ignoredCallbacks,
     name: 'metadata server',
   });
   await peer.call('openSession', { host: 'h', pid: 1, mountpoint: '/m', resume: { session, token } });
