@@ -46,6 +46,22 @@ export function boundedWait(options: WaitOptions, watch: Watch): Promise<void> {
   });
 }
 
+/** Tells of the end of something that cannot be called off, however it ends. */
+export const endOf =
+  (event: Promise<unknown>): Watch =>
+  (done) => {
+    void event.finally(() => done());
+    return () => {};
+  };
+
+/** Resolves with `work`, or after `ms`; what is worked on goes on. **Errors:** `work`'s. */
+export function within(work: Promise<unknown>, ms: number, clock: Clock): Promise<void> {
+  return new Promise<void>((resolve, reject) => {
+    const timer = clock.after(ms, resolve);
+    work.then(() => resolve(), reject).finally(() => timer.cancel());
+  });
+}
+
 /** `promise`, or EINTR as soon as the caller is interrupted; what was promised goes on without it. */
 export function unlessInterrupted<T>(
   request: InterruptSource | undefined,

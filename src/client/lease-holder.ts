@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
+import { within } from './bounded-wait.js';
 import type { DroppedLease, HeldLease, LeaseCache } from './lease-cache.js';
 
 const log = makeLog('client');
@@ -189,9 +190,5 @@ const notForgotten = (error: unknown): void => {
 };
 
 /** Resolves with `work`, or when a holder of leases has no more time: others wait. */
-export function withinRecall(work: Promise<unknown>, clock: Clock): Promise<void> {
-  return new Promise<void>((resolve, reject) => {
-    const timer = clock.after(limits.leaseSettleMs, resolve);
-    work.then(() => resolve(), reject).finally(() => timer.cancel());
-  });
-}
+export const withinRecall = (work: Promise<unknown>, clock: Clock): Promise<void> =>
+  within(work, limits.leaseSettleMs, clock);

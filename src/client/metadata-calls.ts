@@ -9,7 +9,7 @@ import { FsError } from '../proto/errno.js';
 import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
-import { boundedWait } from './bounded-wait.js';
+import { boundedWait, endOf, type Watch, within } from './bounded-wait.js';
 import type { Contents } from './contents.js';
 import { type Journal, SessionLostError } from './journal.js';
 import type { LeaseCache } from './lease-cache.js';
@@ -52,7 +52,7 @@ export class MetadataCalls {
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    const { own, revalidation, taker } = this.#options;
+    const { own, revalidation, taker, clock } = this.#options;
     if (this.#gate !== undefined && options.duringRecovery !== true && !DURING_RECOVERY.has(method))
       return this.#behind(this.#gate, method, args, options);
     try {
@@ -65,7 +65,11 @@ export class MetadataCalls {
     if (revalidated !== undefined) return this.#behind(revalidated, method, args, options);
     const isBetterHere = isDoneHere(method, args);
     const others = isBetterHere && options.hasWaited !== true ? own.heldUp(method, args) : undefined;
-    if (others !== undefined) return this.#afterOthers(others, method, args, options);
+    if (others !== undefined)
+      return this.#behind(within(others, limits.othersMs, clock), method, args, {
+        ...options,
+        hasWaited: true,
+      });
     const taking = isBetterHere ? taker.prepare(args) : undefined;
     if (taking !== undefined) return this.#afterTaking(taking, method, args, options);
     if (own.mustWait(method, args)) return this.#afterJournal(method, args, options);
@@ -94,29 +98,15 @@ export class MetadataCalls {
     this.#gate = gate;
   }
 
+  /** As `call`, once that is over. */
   async #behind<K extends Method>(
     event: Promise<unknown>,
     method: K,
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
-    await this.#wait(method, options, ended(event));
+    await this.#wait(method, options, endOf(event));
     return await this.call(method, args, options);
-  }
-
-  /** As `call`, once other changes of this mount have their outcome, or take long. */
-  async #afterOthers<K extends Method>(
-    others: Promise<unknown>,
-    method: K,
-    args: ArgsOf<MetaMethods[K]>,
-    options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
-  ): Promise<ReplyOf<MetaMethods[K]>> {
-    await this.#wait(method, options, (done) => {
-      void others.then(() => done());
-      const timer = this.#options.clock.after(limits.othersMs, () => done());
-      return () => timer.cancel();
-    });
-    return await this.call(method, args, { ...options, hasWaited: true });
   }
 
   /** As `call`, once there is an answer to what LeaseTaker has asked for. */
@@ -127,7 +117,7 @@ export class MetadataCalls {
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>>,
   ): Promise<ReplyOf<MetaMethods[K]>> {
     const { own, taker } = this.#options;
-    await this.#wait(method, options, ended(taking));
+    await this.#wait(method, options, endOf(taking));
     const done = own.run(method, args);
     if (done !== undefined) return done;
     taker.inVain(args);
@@ -160,14 +150,10 @@ export class MetadataCalls {
       );
   }
 
-  #wait<Reply>(
-    op: Method,
-    options: MetadataCallOptions<Reply>,
-    subscribe: Parameters<typeof boundedWait>[1],
-  ): Promise<void> {
+  #wait<Reply>(op: Method, options: MetadataCallOptions<Reply>, watch: Watch): Promise<void> {
     const { clock } = this.#options;
     const { timeoutMs = this.#options.timeoutMs, request } = options;
-    return boundedWait({ clock, timeoutMs, request, op }, subscribe);
+    return boundedWait({ clock, timeoutMs, request, op }, watch);
   }
 
   #send<K extends Method>(
@@ -228,14 +214,6 @@ const DURING_RECOVERY: ReadonlySet<Method> = new Set([
   'abandonChunks',
   'returnLeases',
 ]);
-
-/** Tells of the end of something that cannot be called off. */
-const ended =
-  (event: Promise<unknown>) =>
-  (done: () => void): (() => void) => {
-    void event.finally(() => done());
-    return () => {};
-  };
 
 /** What is better done here: not what only tells the server which files are open. */
 const isDoneHere = (method: Method, args: Subjects): boolean =>

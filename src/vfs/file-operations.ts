@@ -13,7 +13,7 @@
 
 import { makeLog } from '../base/log.js';
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
-import { boundedWait } from '../client/bounded-wait.js';
+import { boundedWait, endOf } from '../client/bounded-wait.js';
 import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
@@ -252,10 +252,7 @@ export class FileOperations {
   #recovered(request: Request): MaybePromise<void> {
     const { recovering, clock, timeoutMs } = this.#mount.fs;
     if (recovering === undefined) return undefined;
-    return boundedWait({ clock, timeoutMs, request, op: 'open' }, (done) => {
-      void recovering.finally(() => done());
-      return () => {};
-    });
+    return boundedWait({ clock, timeoutMs, request, op: 'open' }, endOf(recovering));
   }
 
   /** Opens the file at the server again when a lost session has closed it there. */
