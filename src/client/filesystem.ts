@@ -153,6 +153,12 @@ export class Filesystem {
     return state !== undefined && this.#parts.kept.keep(file, state);
   }
 
+  /** What is pending of a file behind `size` is not to be in it. */
+  cutPending(file: PendingFile, size: number): void {
+    file.truncate(size);
+    this.pendingChanged(file, size);
+  }
+
   /** What is pending of a file has changed otherwise than by a write; it was cut to `size`. */
   pendingChanged(file: PendingFile, size?: number): void {
     this.#parts.kept.changed(file, size);

@@ -3,7 +3,7 @@
  * pool: it can wait in the kernel for a page lock that is held by a request which this process has yet to
  * answer, so it is never written from the thread that answers.
  *
- * Invariants: at most MAX_WRITING notifications occupy pool threads; the others wait their turn in order.
+ * Invariants: at most MAX_WRITING invalidations occupy pool threads; the others wait their turn in order.
  * A promise resolves when the kernel has forgotten, to whether there was something to forget.
  *
  * Deletions have a lane of their own, of one thread: they wait for the directory's lock, whose holder may wait for
@@ -77,19 +77,78 @@ interface Waiting {
   readonly settle: (error: NodeJS.ErrnoException | null) => void;
 }
 
-export class KernelNotifier implements Notifier {
+/** Notifications in order, at most `width` of them being written at a time. */
+class Lane {
   readonly #fd: number;
-  readonly #minor: number;
+  readonly #width: number;
   readonly #queue: Waiting[] = [];
   readonly #idleListeners: (() => void)[] = [];
-  readonly #deletions: Waiting[] = [];
-  #isDeleting = false;
   #writing = 0;
   #closed = false;
 
-  constructor(fd: number, minor: number) {
+  constructor(fd: number, width: number) {
     this.#fd = fd;
+    this.#width = width;
+  }
+
+  /** How many wait for their turn. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  send(op: string, message: Buffer): Promise<boolean> {
+    if (this.#closed) return Promise.resolve(true);
+    return new Promise((resolve, reject) => {
+      const settle = (error: NodeJS.ErrnoException | null): void => {
+        if (error === null || this.#closed) resolve(true);
+        else if (isUnknown(error)) resolve(false);
+        else reject(new FsError('EIO', op, { cause: error }));
+      };
+      this.#queue.push({ message, settle });
+      this.#pump();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const waiting of this.#queue.splice(0)) waiting.settle(null);
+    if (this.#writing > 0) await new Promise<void>((resolve) => this.#idleListeners.push(resolve));
+  }
+
+  #pump(): void {
+    while (this.#writing < this.#width) {
+      const next = this.#queue.shift();
+      if (next === undefined) return;
+      this.#writing += 1;
+      this.#write(next);
+    }
+  }
+
+  #write(next: Waiting): void {
+    write(this.#fd, next.message, 0, next.message.length, null, (error) => {
+      if (error?.errno === -EINTR && !this.#closed) return this.#write(next);
+      this.#writing -= 1;
+      next.settle(error);
+      this.#pump();
+      if (this.#writing === 0) for (const listener of this.#idleListeners.splice(0)) listener();
+    });
+  }
+}
+
+/** The kernel did not have what it was to forget. */
+function isUnknown(error: NodeJS.ErrnoException): boolean {
+  return error.errno === -ENOENT || error.errno === -ENOTDIR;
+}
+
+export class KernelNotifier implements Notifier {
+  readonly #minor: number;
+  readonly #invalidations: Lane;
+  readonly #deletions: Lane;
+
+  constructor(fd: number, minor: number) {
     this.#minor = minor;
+    this.#invalidations = new Lane(fd, MAX_WRITING);
+    this.#deletions = new Lane(fd, 1);
   }
 
   /** Whether `incrementEpoch` is there; before 7.44 names have to be invalidated one by one. */
@@ -98,23 +157,23 @@ export class KernelNotifier implements Notifier {
   }
 
   invalidateInode(ino: Ino, offset: number, length: number): Promise<boolean> {
-    return this.#send('invalidateInode', encodeInvalInode(ino, offset, length));
+    return this.#invalidations.send('invalidateInode', encodeInvalInode(ino, offset, length));
   }
 
   async invalidateEntry(parent: Ino, name: Uint8Array): Promise<void> {
-    await this.#send('invalidateEntry', encodeInvalEntry(parent, name));
+    await this.#invalidations.send('invalidateEntry', encodeInvalEntry(parent, name));
   }
 
   /** **Errors:** ENOTEMPTY, EBUSY when the kernel cannot drop the entry. */
   async deleteEntry(parent: Ino, child: Ino, name: Uint8Array): Promise<void> {
-    if (this.#deletions.length >= MAX_DELETIONS) return;
-    await this.#send('deleteEntry', encodeDelete(parent, child, name), this.#deletions);
+    if (this.#deletions.waiting >= MAX_DELETIONS) return;
+    await this.#deletions.send('deleteEntry', encodeDelete(parent, child, name));
   }
 
   /** **Errors:** ENOSYS on a kernel without it. */
   async incrementEpoch(): Promise<void> {
     if (!this.hasEpoch) throw new FsError('ENOSYS', 'incrementEpoch');
-    await this.#send('incrementEpoch', encodeIncEpoch());
+    await this.#invalidations.send('incrementEpoch', encodeIncEpoch());
   }
 
   /**
@@ -122,55 +181,6 @@ export class KernelNotifier implements Notifier {
    * no write is under way any more, and the descriptor's number may go to something else.
    */
   async close(): Promise<void> {
-    this.#closed = true;
-    for (const waiting of [...this.#queue.splice(0), ...this.#deletions.splice(0)]) waiting.settle(null);
-    if (this.#writing > 0 || this.#isDeleting)
-      await new Promise<void>((resolve) => this.#idleListeners.push(resolve));
+    await Promise.all([this.#invalidations.close(), this.#deletions.close()]);
   }
-
-  #send(op: string, message: Buffer, queue = this.#queue): Promise<boolean> {
-    if (this.#closed) return Promise.resolve(true);
-    return new Promise((resolve, reject) => {
-      const settle = (error: NodeJS.ErrnoException | null): void => {
-        if (error === null || this.#closed) resolve(true);
-        else if (isUnknown(error)) resolve(false);
-        else reject(new FsError('EIO', op, { cause: error }));
-      };
-      queue.push({ message, settle });
-      this.#pump();
-    });
-  }
-
-  #pump(): void {
-    while (this.#writing < MAX_WRITING) {
-      const next = this.#queue.shift();
-      if (next === undefined) break;
-      this.#writing += 1;
-      this.#write(next, () => {
-        this.#writing -= 1;
-      });
-    }
-    const deletion = this.#isDeleting ? undefined : this.#deletions.shift();
-    if (deletion === undefined) return;
-    this.#isDeleting = true;
-    this.#write(deletion, () => {
-      this.#isDeleting = false;
-    });
-  }
-
-  #write(next: Waiting, written: () => void): void {
-    write(this.#fd, next.message, 0, next.message.length, null, (error) => {
-      if (error?.errno === -EINTR && !this.#closed) return this.#write(next, written);
-      written();
-      next.settle(error);
-      this.#pump();
-      if (this.#writing === 0 && !this.#isDeleting)
-        for (const listener of this.#idleListeners.splice(0)) listener();
-    });
-  }
-}
-
-/** The kernel did not have what it was to forget. */
-function isUnknown(error: NodeJS.ErrnoException): boolean {
-  return error.errno === -ENOENT || error.errno === -ENOTDIR;
 }

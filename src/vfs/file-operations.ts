@@ -112,8 +112,7 @@ export class FileOperations {
     const mark = async (): Promise<void> => {
       const attr = await opens.mark(state, { truncate: true, request });
       fs.seen(attr);
-      state.pending.truncate(0);
-      fs.pendingChanged(state.pending, 0);
+      fs.cutPending(state.pending, 0);
       state.changed(attr, fs.connections, true);
     };
     await fs.writer.exclusive(state.pending, mark, request);
@@ -144,10 +143,7 @@ export class FileOperations {
       state.markedIn = generation;
       // A release of the same file may have passed the create on the way: say again that it is open.
       if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
-      if (truncate && !created) {
-        state.pending.truncate(0);
-        fs.pendingChanged(state.pending, 0);
-      }
+      if (truncate && !created) fs.cutPending(state.pending, 0);
       const known = state.changed(attr, fs.connections, truncate);
       const entry = this.#mount.madeEntry(known, { parent: node.parent, isNew: created });
       return { entry, open: this.#opened(state, flags) };

@@ -73,11 +73,8 @@ export class KernelReferences {
   /** It has no name, and the kernel does not refer to it: what is open of it is all that is left. */
   #unreachable(state: FileState): void {
     if (state.opens > 0) return;
-    if (state.opening === 0 && !state.pending.isClean) {
-      // Nobody can read it any more. A commit of what is gone would go to the server.
-      state.pending.truncate(0);
-      this.#fs.pendingChanged(state.pending, 0);
-    }
+    // Nobody can read what is pending any more, and a commit of what is gone would go to the server.
+    if (state.opening === 0 && !state.pending.isClean) this.#fs.cutPending(state.pending, 0);
     this.#opens.close(state);
   }
 }
