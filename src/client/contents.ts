@@ -15,6 +15,7 @@ import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { DirEntry, MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import { type LearnRules, type Present, unchangedSince } from './learning.js';
 import type { LeasedNames } from './leased-rows.js';
 
 type Method = keyof MetaMethods & string;
@@ -45,13 +46,9 @@ interface Asked {
   readonly plus?: boolean;
 }
 
-export interface ContentsOptions {
-  /** The attributes that an inode has now, as long as that is certain. */
-  readonly attrOf: (ino: Ino) => Attr | undefined;
-  readonly isQuiet: () => boolean;
+export interface ContentsOptions extends Present {
   /** All names of a directory are known. */
   readonly onListed: (ino: Ino, at: Version, names: LeasedNames) => void;
-  readonly onLearned: (ino: Ino) => void;
 }
 
 /** Calls whose replies do not say of which version they are. */
@@ -188,10 +185,10 @@ export class Contents {
     { entries, parent, end }: ReplyOf<MetaMethods['readdir']>,
     seen: Attr | undefined,
   ): void {
-    const now = this.#options.isQuiet() ? this.#options.attrOf(ino) : undefined;
+    const now = unchangedSince(this.#options, ino, seen);
     const before = after === 0 ? undefined : this.#listings.get(ino);
     this.#listings.delete(ino);
-    if (seen === undefined || now === undefined || !isDir(now.mode) || !isSameVersion(seen, now)) return;
+    if (now === undefined || !isDir(now.mode)) return;
     if (after !== 0) {
       if (before === undefined || !isSameVersion(before.at, now)) return;
       if (before.entries.at(-1)?.cookie !== after) return;
@@ -227,15 +224,7 @@ export class Contents {
   }
 }
 
-type Rules = {
-  readonly [K in Method]?: (
-    contents: Contents,
-    args: ArgsOf<MetaMethods[K]>,
-    reply: ReplyOf<MetaMethods[K]>,
-    seen: Attr | undefined,
-  ) => void;
-};
-
+type Rules = LearnRules<Contents, [seen: Attr | undefined]>;
 const RULES: Rules = {
   extents: (contents, args, reply) => contents.extents(args, reply),
   readlink: (contents, { ino }, { target }, seen) => contents.target(ino, target, seen),

@@ -303,9 +303,9 @@ export class KeptWrites {
 
   /**
    * The server has refused a commit of the file: `putElsewhere` gets what was committed of it, before it goes from
-   * here. False: some of it was not here.
+   * here.
    */
-  refused(ino: Ino, entry: number, putElsewhere: (write: LeftWrite) => void): boolean {
+  refused(ino: Ino, entry: number, putElsewhere: (write: LeftWrite) => void): void {
     const kept = this.#kept.get(ino);
     const isRefused = (part: Part): boolean => part.entry >= entry;
     const numbers = new Set(kept?.parts.filter(isRefused).map(({ number }) => number));
@@ -314,7 +314,6 @@ export class KeptWrites {
       for (const write of joined(rows.filter(({ part }) => numbers.has(part)))) putElsewhere(write);
       this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
     }
-    return !this.#notHere.has(ino);
   }
 
   #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean): void {

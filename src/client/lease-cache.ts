@@ -20,6 +20,7 @@ import type { Ino } from '../proto/ids.js';
 import type { Taken } from '../proto/lease-methods.js';
 import type { Changed, MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
+import type { LearnRules } from './learning.js';
 import type { LeasedNames } from './leased-rows.js';
 
 interface Leased {
@@ -374,13 +375,7 @@ export class LeaseCache {
   }
 }
 
-type Rules = {
-  readonly [K in Method]?: (
-    cache: LeaseCache,
-    args: ArgsOf<MetaMethods[K]>,
-    reply: ReplyOf<MetaMethods[K]>,
-  ) => void;
-};
+type Rules = LearnRules<LeaseCache>;
 
 const made = (cache: LeaseCache, { parent, name }: { parent: Ino; name: Uint8Array }, attr: Attr): void => {
   cache.attr(attr);

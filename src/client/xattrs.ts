@@ -11,6 +11,7 @@ import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { Version } from './contents.js';
+import { type LearnRules, type Present, unchangedSince } from './learning.js';
 
 type Method = keyof MetaMethods & string;
 
@@ -33,24 +34,17 @@ interface Asked {
   readonly name?: Uint8Array;
 }
 
-export interface XattrsOptions {
-  /** The attributes that an inode has now, as long as that is certain. */
-  readonly attrOf: (ino: Ino) => Attr | undefined;
-  readonly isQuiet: () => boolean;
-  readonly onLearned: (ino: Ino) => void;
-}
-
 const VALUES = 16;
 const VALUE_BYTES = 1024;
 
 const keyOf = (name: Uint8Array): string => Buffer.from(name).toString('latin1');
 
 export class Xattrs {
-  readonly #options: XattrsOptions;
+  readonly #options: Present;
   /** Least recently learned first. */
   readonly #known = new Map<Ino, Known>();
 
-  constructor(options: XattrsOptions) {
+  constructor(options: Present) {
     this.#options = options;
   }
 
@@ -130,8 +124,8 @@ export class Xattrs {
 
   /** What is known of the version that was there from the call to the reply; undefined: that is not certain. */
   #at(ino: Ino, seen: Attr | undefined): Known | undefined {
-    const now = this.#options.isQuiet() ? this.#options.attrOf(ino) : undefined;
-    if (seen === undefined || now === undefined || !isSameVersion(seen, now)) return undefined;
+    const now = unchangedSince(this.#options, ino, seen);
+    if (now === undefined) return undefined;
     const before = this.#known.get(ino);
     if (before !== undefined && isSameVersion(before.at, now)) return before;
     const { version, ctime } = now;
@@ -141,15 +135,7 @@ export class Xattrs {
   }
 }
 
-type Rules = {
-  readonly [K in Method]?: (
-    xattrs: Xattrs,
-    args: ArgsOf<MetaMethods[K]>,
-    reply: ReplyOf<MetaMethods[K]>,
-    seen: Attr | undefined,
-  ) => void;
-};
-
+type Rules = LearnRules<Xattrs, [seen: Attr | undefined]>;
 const RULES: Rules = {
   getxattr: (xattrs, { ino, name }, { value }, seen) => xattrs.value(ino, name, value, seen),
   listxattr: (xattrs, { ino }, { names }, seen) => xattrs.listed(ino, names, seen),

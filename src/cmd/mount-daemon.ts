@@ -14,7 +14,7 @@ import { CommandError, lineOf } from './command-error.js';
 import { isDaemon, reportReady } from './daemon.js';
 import { MountCache } from './mount-cache.js';
 import type { DriverName, MountSettings } from './mount-options.js';
-import { checkBefore, prepareMountpoint } from './mountpoint.js';
+import { checkPlace, makePlace } from './mountpoint.js';
 import { Termination } from './termination.js';
 
 const log = makeLog('mount');
@@ -50,7 +50,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
   const lock = cache.lock();
   try {
     const place = { clearDead: plan.clearDead, nonEmpty: settings.nonEmpty };
-    await checkBefore(mountpoint, place);
+    await checkPlace(mountpoint, place);
     const driver = await loadDriver(settings.driver);
     if (isDaemon()) process.chdir('/');
     const filesystem = await connectFilesystem({
@@ -66,7 +66,7 @@ export async function serveMount(plan: MountPlan): Promise<void> {
     });
     const vfs = new Vfs(filesystem, vfsOptions(settings));
     try {
-      await prepareMountpoint(mountpoint, place);
+      await makePlace(mountpoint, place);
       const mounted = await driver(vfs, driverOptions(plan));
       vfs.mounted(mounted.notifier);
       log.info('mounted', { mountpoint, metaUrl, driver: settings.driver });

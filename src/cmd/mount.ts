@@ -13,7 +13,7 @@ import {
   parseDriver,
   parseMountOptions,
 } from './mount-options.js';
-import { checkBefore } from './mountpoint.js';
+import { checkPlace } from './mountpoint.js';
 import { parseServerUrl } from './option-values.js';
 
 interface MountCommandOptions {
@@ -75,7 +75,7 @@ function makePlan(metaUrl: string, mountpoint: string, options: MountCommandOpti
 }
 
 async function mountInBackground(plan: MountPlan, options: MountCommandOptions): Promise<void> {
-  await checkBefore(plan.mountpoint, { clearDead: plan.clearDead, nonEmpty: plan.settings.nonEmpty });
+  await checkPlace(plan.mountpoint, { clearDead: plan.clearDead, nonEmpty: plan.settings.nonEmpty });
   const cache = MountCache.open(plan.cacheDir);
   const daemon = await startDaemon({
     args: [

@@ -17,26 +17,24 @@ async function isDead(path: string): Promise<boolean> {
   return (await probeMount(path)) === 'dead';
 }
 
-/**
- * Makes sure that `path` (resolved) can be mounted over. `clearDead`: a dead mount there is cleared away first.
- * **Errors:** MountError, whose message says what is in the way and what to do.
- */
-export async function prepareMountpoint(
-  path: string,
-  options: { clearDead: boolean; nonEmpty: boolean },
-): Promise<void> {
-  if (options.clearDead) await clearIfDead(path);
-  await checkMountpoint(path, { allowNonEmpty: options.nonEmpty });
+/** What is to be mounted where. `clearDead`: in the place of a dead mount, if there is one. */
+export interface Place {
+  readonly clearDead: boolean;
+  readonly nonEmpty: boolean;
 }
 
 /**
- * The same, long before: a dead mount stays until the new one can take its place, so that programs find an error
- * there and not an empty directory.
+ * Whether `path` (resolved) will do, long before something is mounted there: a dead mount stays until the new one can
+ * take its place, so that programs find an error there and not an empty directory.
+ * **Errors:** MountError, whose message says what is in the way and what to do.
  */
-export async function checkBefore(
-  path: string,
-  options: { clearDead: boolean; nonEmpty: boolean },
-): Promise<void> {
-  if (options.clearDead && (await isDead(path))) return;
-  await checkMountpoint(path, { allowNonEmpty: options.nonEmpty });
+export async function checkPlace(path: string, { clearDead, nonEmpty }: Place): Promise<void> {
+  if (clearDead && (await isDead(path))) return;
+  await checkMountpoint(path, { allowNonEmpty: nonEmpty });
+}
+
+/** Now something is mounted there. **Errors:** as `checkPlace`. */
+export async function makePlace(path: string, { clearDead, nonEmpty }: Place): Promise<void> {
+  if (clearDead) await clearIfDead(path);
+  await checkMountpoint(path, { allowNonEmpty: nonEmpty });
 }

@@ -10,7 +10,7 @@ import { isDaemon, reportReady, startDaemon } from './daemon.js';
 import { findLeftovers, stopLeftovers } from './leftovers.js';
 import { LocalCluster } from './local-cluster.js';
 import { type DriverName, mountOptionsHelp, parseDriver, parseMountOptions } from './mount-options.js';
-import { clearIfDead, prepareMountpoint } from './mountpoint.js';
+import { checkPlace, clearIfDead } from './mountpoint.js';
 import { parseCount } from './option-values.js';
 import { Termination } from './termination.js';
 
@@ -131,7 +131,7 @@ async function checkRequest({ directory, mountpoint, nonEmpty }: UpRequest): Pro
       `the data directory ${directory.path} lies inside the mountpoint; choose another with --data`,
     );
   // A mount of a crashed cluster on this directory is looked at once its processes are stopped.
-  if (directory.check() === 'new') await prepareMountpoint(mountpoint, { clearDead: false, nonEmpty });
+  if (directory.check() === 'new') await checkPlace(mountpoint, { clearDead: false, nonEmpty });
 }
 
 async function makeCluster({ directory, mountpoint, nonEmpty, options }: UpRequest): Promise<LocalCluster> {
@@ -140,7 +140,7 @@ async function makeCluster({ directory, mountpoint, nonEmpty, options }: UpReque
     if (findLeftovers(before).length > 0) report('stopping what an earlier start has left running');
     await stopLeftovers(before, report);
     if (await clearIfDead(mountpoint)) report(`cleared the dead mount at ${mountpoint}`);
-    await prepareMountpoint(mountpoint, { clearDead: true, nonEmpty });
+    await checkPlace(mountpoint, { clearDead: false, nonEmpty });
   }
   return new LocalCluster({
     directory,
