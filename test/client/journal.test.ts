@@ -55,7 +55,7 @@ function rig(t: Test) {
       onAnswered: () => {},
       onRefused: (entries) => refused.push(...entries.map((each) => nameOf(each.entry))),
     });
-  return { db, sent, refused, make };
+  return { db, sent, refused, clock, make };
 }
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -85,6 +85,32 @@ t.test('what was on its way when its session was lost is sent once, under the ne
   sent[1]?.answer([1]);
   await again;
   t.strictSame(refused, ['a']);
+  t.equal(journal.size, 0);
+  journal.close();
+});
+
+t.test('what comes while a message is on its way waits for more, unless somebody waits for it', async (t) => {
+  const { sent, clock, make } = rig(t);
+  const journal = make();
+  journal.begin(FIRST);
+  const append = (name: string): void => journal.append(entry(name), [asIno(2)]);
+  append('a');
+  await clock.advance(limits.journalDelayMs);
+  append('b');
+  sent[0]?.answer();
+  await settled();
+  append('c');
+  await settled();
+  t.match(sent, [{ names: ['a'] }], 'the answer alone sends nothing');
+  await clock.advance(limits.journalDelayMs);
+  t.match(sent[1], { first: 2, names: ['b', 'c'] });
+  append('d');
+  const flushed = journal.flush();
+  sent[1]?.answer();
+  await settled();
+  t.match(sent[2], { first: 4, names: ['d'] });
+  sent[2]?.answer();
+  await flushed;
   t.equal(journal.size, 0);
   journal.close();
 });

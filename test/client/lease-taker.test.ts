@@ -41,6 +41,7 @@ function rig(children = 3) {
   cache.learn('getattr', { ino: ROOT_INO }, attrOf(ROOT_INO, ROOT_INO), cache.moment);
   look(ROOT_INO, 'd', DIR);
   for (let index = 0; index < children; index++) look(DIR, `f${index}`, child(index));
+  const dirty = new Set<Ino>();
   const asked: Ino[][] = [];
   const answers: ((taken: readonly Taken[]) => Promise<void>)[] = [];
   const taker = new LeaseTaker({
@@ -56,12 +57,12 @@ function rig(children = 3) {
     prepare: () => Promise.resolve(),
     cache,
     rows,
-    isDirty: () => false,
+    isDirty: (ino) => dirty.has(ino),
     clock,
     isTrusted: () => true,
   });
   const answer = async (...taken: Taken[]): Promise<void> => answers.shift()?.(taken);
-  return { cache, rows, taker, asked, answer, clock };
+  return { cache, rows, taker, asked, answer, clock, dirty };
 }
 
 t.test('what is about to be changed is asked for, with what has the name', async (t) => {
@@ -103,6 +104,19 @@ t.test('nor when everything is forgotten meanwhile, or it is given up', async (t
   await answer(takenOf(DIR, 1000, { was: DIR }));
   await waiting;
   t.notOk(rows.has(DIR));
+});
+
+t.test('what could not be asked for, because it is in the journal, was not refused', async (t) => {
+  const { taker, asked, answer, dirty } = rig();
+  dirty.add(DIR);
+  const waiting = taker.prepare({ parent: DIR, name: name('f1') });
+  t.strictSame(asked, [[child(1)]]);
+  await answer(takenOf(child(1), 1001, { was: child(1) }));
+  await waiting;
+  taker.inVain({ parent: DIR, name: name('f1') });
+  dirty.clear();
+  t.ok(taker.prepare({ parent: DIR, name: name('f1') }));
+  t.equal(asked[1]?.[0], DIR, 'it is asked for once the server knows what was done to it');
 });
 
 t.test('what was not given is not asked for again at once', async (t) => {
