@@ -95,6 +95,28 @@ t.test('kill -9 in the middle of a copy', { timeout: 2 * TIMEOUT_MS }, async (t)
     await cluster.untilHealthy(60_000);
     await copyAgain(t, cluster, copy.directory);
   });
+  await t.test(
+    'of the mount daemon, whose place is not empty meanwhile',
+    { timeout: TIMEOUT_MS },
+    async (t) => {
+      await mount.process.kill();
+      // Connecting takes as long as that.
+      cluster.meta.freeze();
+      const started = mount.process.start();
+      const look = (): ReturnType<typeof attempt> =>
+        attempt(`ls ${mount.path}`, { cwd: cluster.scratch.path });
+      const found = new Set<string>();
+      const endMs = performance.now() + 2_000;
+      while (performance.now() < endMs) {
+        const { status, stderr } = await look();
+        found.add(status === 0 ? 'a directory' : /not connected/.test(stderr) ? 'a dead mount' : stderr);
+      }
+      cluster.meta.thaw();
+      await started;
+      t.strictSame([...found], ['a dead mount']);
+      t.equal((await look()).status, 0);
+    },
+  );
   await t.test('of everything at once, which is started again', { timeout: TIMEOUT_MS }, async (t) => {
     const copy = startCopy(cluster, mount, 'all');
     await copy.program.printed('ok 10\n');
