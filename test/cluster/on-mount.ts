@@ -73,7 +73,13 @@ export function start(command: string, args: readonly string[], options: Program
     stderr += text;
   });
   const signal = (name: NodeJS.Signals): void => {
-    if (child.pid !== undefined && !over) process.kill(-child.pid, name);
+    if (child.pid === undefined || over) return;
+    try {
+      process.kill(-child.pid, name);
+    } catch (error) {
+      // All of it has ended, and that is not told yet.
+      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+    }
   };
   const outcome = new Promise<ProgramOutcome>((resolve) => {
     const finish = (status: number | null, signalName: NodeJS.Signals | null): void => {
