@@ -4,7 +4,7 @@
  * Each `test/**\/*.test.ts` is run as a process of its own, two at a time, its TAP read by tap's own parser.
  * A file fails when a test point fails, and as well when it cannot be found compiled, crashes, is killed,
  * runs too long or reports no test at all; each of these counts as one failure. What a file wrote is kept in
- * `.tap/output/`; what failed is printed. The last line is `N passed, N failed`, counted in test points.
+ * `.tap/output/`; what failed is printed, and named again at the end, a line each. The last line is `N passed, N failed`, counted in test points.
  *
  * INVARIANT: the exit status is 0 only when at least one point passed and nothing failed.
  *
@@ -22,6 +22,7 @@ const FILE_TIMEOUT_MS = Number(process.env.TEST_TIMEOUT_SECONDS ?? 420) * 1000;
 /** After the polite signal a file has this long to say what it was waiting for. */
 const KILL_AFTER_MS = 5_000;
 const STDERR_TAIL_BYTES = 16 * 1024;
+const SUMMARY_LINE_CHARS = 240;
 
 const compiledDir = resolve(fileURLToPath(import.meta.url), '..');
 const projectDir = resolve(compiledDir, '../..');
@@ -149,12 +150,15 @@ function report(path: string, outcome: FileOutcome): void {
 }
 
 function printTotal(): void {
+  for (const line of failedLines) console.log(line);
   if (total.skipped > 0) console.log(`${total.skipped} skipped`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
 }
 
 const running = new Set<ChildProcess>();
 const total = { passed: 0, failed: 0, skipped: 0 };
+/** What has failed, a line each: the end of a long output is what is kept of it. */
+const failedLines: string[] = [];
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => {
     for (const child of running) signalGroup(child, 'SIGKILL');
@@ -173,6 +177,8 @@ async function worker(): Promise<void> {
   for (let path = tests[nextIndex++]; path !== undefined; path = tests[nextIndex++]) {
     const outcome = await runFile(path);
     report(path, outcome);
+    for (const failure of outcome.failures)
+      failedLines.push(`FAILED test/${path}: ${failure.split('\n', 1)[0]}`.slice(0, SUMMARY_LINE_CHARS));
     total.passed += outcome.passed;
     total.failed += outcome.failures.length;
     total.skipped += outcome.skipped;
