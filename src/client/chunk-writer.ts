@@ -174,7 +174,7 @@ export class ChunkWriter {
   sessionLost(isKept: (file: PendingFile) => boolean = () => false): void {
     const open = this.#open;
     this.#open = undefined;
-    this.#ageTimer?.cancel();
+    this.#cancelTimers();
     // An open chunk's memory is not used again: a flush may still be reading it.
     this.#arena = new ChunkArena();
     this.#toPut.length = 0;
@@ -264,14 +264,19 @@ export class ChunkWriter {
     const chunk = this.#open;
     if (chunk === undefined || chunk.length === 0) return;
     this.#open = undefined;
-    this.#ageTimer?.cancel();
-    this.#joinTimer?.cancel();
-    this.#joinTimer = undefined;
+    this.#cancelTimers();
     this.#arena.take(chunk.length);
     chunk.state = 'sealed';
     this.#commits.add(chunk);
     this.#toPut.push(chunk);
     this.#startPuts();
+  }
+
+  /** Those of the open chunk. */
+  #cancelTimers(): void {
+    this.#ageTimer?.cancel();
+    this.#joinTimer?.cancel();
+    this.#joinTimer = undefined;
   }
 
   #startPuts(): void {

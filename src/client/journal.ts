@@ -283,8 +283,13 @@ export class Journal {
     return this.#waiters.length > 0 || this.#entries.length >= limits.journalEntriesPerMessage;
   }
 
+  /** Whoever is sending looks again when that is over. */
   #runLater(): void {
-    this.#timer ??= this.#options.clock.after(limits.journalDelayMs, () => void this.#run());
+    if (this.#running) return;
+    this.#timer ??= this.#options.clock.after(limits.journalDelayMs, () => {
+      this.#timer = undefined;
+      void this.#run();
+    });
   }
 
   async #send(): Promise<void> {

@@ -115,6 +115,24 @@ t.test('what comes while a message is on its way waits for more, unless somebody
   journal.close();
 });
 
+t.test('what comes while a message is on its way for long is sent after it', async (t) => {
+  const { sent, clock, make } = rig(t);
+  const journal = make();
+  journal.begin(FIRST);
+  journal.append(entry('a'), [asIno(2)]);
+  await clock.advance(limits.journalDelayMs);
+  journal.append(entry('b'), [asIno(2)]);
+  await clock.advance(2 * limits.journalDelayMs);
+  sent[0]?.answer();
+  await settled();
+  await clock.advance(limits.journalDelayMs);
+  t.match(sent[1], { first: 2, names: ['b'] });
+  sent[1]?.answer();
+  await settled();
+  t.equal(journal.size, 0);
+  journal.close();
+});
+
 t.test(
   'what the server has refused of a killed daemon’s journal is tried under the next session',
   async (t) => {

@@ -158,18 +158,22 @@ export class Cluster {
     });
   }
 
-  /** Asks again until `condition` holds. */
+  /** Asks again until `condition` holds; what it throws the last time is part of the failure. */
   async until(what: string, condition: () => Promise<boolean>, timeoutMs = 30_000): Promise<void> {
     const deadlineMs = performance.now() + timeoutMs;
     let failure: unknown;
     for (;;) {
       try {
+        failure = undefined;
         if (await condition()) return;
       } catch (error) {
         failure = error;
       }
       if (performance.now() > deadlineMs)
-        throw new Error(`not within ${timeoutMs / 1000} s: ${what}\n${this.logs()}`, { cause: failure });
+        throw new Error(
+          `not within ${timeoutMs / 1000} s: ${what}${failure === undefined ? '' : ` (${failure})`}\n${this.logs()}`,
+          { cause: failure },
+        );
       await sleep(100);
     }
   }

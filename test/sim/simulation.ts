@@ -2,6 +2,7 @@
  * One simulation from one seed: a cluster, programs on its mounts, faults while they run, then calm weather in
  * which everything has to work, and at the end one tree for all.
  */
+import { assert } from '../../src/base/assert.js';
 import { setLogLevel } from '../../src/base/log.js';
 import { Prng } from '../../src/base/prng.js';
 import { S_IFDIR } from '../../src/proto/attr.js';
@@ -159,6 +160,11 @@ async function peekNowAndThen(cluster: SimCluster, prng: Prng, isOver: () => boo
 async function agree(cluster: SimCluster): Promise<void> {
   const { scheduler, world, trace, observer } = cluster;
   await scheduler.sleep(3000, world);
+  for (const { node, fs } of cluster.mounts)
+    assert(
+      fs.journal.size === 0 && fs.writer.dirtyBytes === 0,
+      `${node.name} has brought everything to the servers: ${fs.journal.size} entries and ${fs.writer.dirtyBytes} bytes are left`,
+    );
   trace.note('story', 'all look at everything');
   for (const { kernel } of cluster.mounts) await walk(kernel, ROOT_INO);
   for (const { kernel } of cluster.mounts) await walk(kernel, ROOT_INO);
