@@ -16,7 +16,7 @@
 import { assert } from '../base/assert.js';
 import type { Clock, Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
-import type { MaybePromise } from '../base/maybe-promise.js';
+import { chain, finish, type MaybePromise } from '../base/maybe-promise.js';
 import { FsError } from '../proto/errno.js';
 import type { ChunkId } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
@@ -151,23 +151,24 @@ export class ChunkWriter {
    * to be done in `body` too: the next commit may be made up when it returns. **Errors:** `body`'s, EINTR,
    * ETIMEDOUT.
    */
-  async exclusive<T>(
+  exclusive<T>(
     file: PendingFile,
-    body: () => Promise<T>,
+    body: () => MaybePromise<T>,
     request?: InterruptSource | undefined,
-  ): Promise<T> {
+  ): MaybePromise<T> {
+    const { clock, timeoutMs } = this.#options;
+    const wait = (): MaybePromise<void> =>
+      this.#commits.isCommitting(file)
+        ? boundedWait({ clock, timeoutMs, request, op: 'setattr' }, (done) => this.#commits.afterCommit(done))
+        : undefined;
     file.holds++;
-    try {
-      const { clock, timeoutMs } = this.#options;
-      if (this.#commits.isCommitting(file))
-        await boundedWait({ clock, timeoutMs, request, op: 'setattr' }, (done) =>
-          this.#commits.afterCommit(done),
-        );
-      return await body();
-    } finally {
-      file.holds--;
-      this.#commits.kick();
-    }
+    return finish(
+      () => chain(wait(), body),
+      () => {
+        file.holds--;
+        this.#commits.kick();
+      },
+    );
   }
 
   /** Everything uncommitted is given up: its session is over. `isKept`: all that is pending of a file is elsewhere too. */

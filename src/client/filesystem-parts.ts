@@ -215,7 +215,7 @@ export function makeParts(
   const committing: KeptCommitsOptions = {
     kept,
     lost,
-    commit: (args) => calls.call('commit', args, untilAnswered),
+    commit: async (args) => await calls.call('commit', args, untilAnswered),
     untilQuiet: () => withinRecall(Promise.resolve(own.untilQuiet()), clock),
     onOvertaken: (ino) => {
       leases.changed(ino, { entries: false });

@@ -10,6 +10,7 @@ import { hostname } from 'node:os';
 import { present } from '../base/assert.js';
 import { type Clock, systemClock, type Timespec } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ClusterMap } from '../proto/cluster-map.js';
 import type { FsError } from '../proto/errno.js';
 import type { Ino, SessionId } from '../proto/ids.js';
@@ -135,12 +136,15 @@ export class Filesystem {
     return this.#parts.calls.recovering;
   }
 
-  /** Calls a method of the metadata server. **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
+  /**
+   * Calls a method of the metadata server; what can be answered here is answered, or thrown, at once.
+   * **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN.
+   */
   call<K extends keyof MetaMethods & string>(
     method: K,
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
-  ): Promise<ReplyOf<MetaMethods[K]>> {
+  ): MaybePromise<ReplyOf<MetaMethods[K]>> {
     return this.#parts.calls.call(method, args, options);
   }
 

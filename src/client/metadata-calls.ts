@@ -4,6 +4,7 @@
  * here, where that matters; and every reply is learned from.
  */
 import type { Clock } from '../base/clock.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import { limits } from '../proto/limits.js';
@@ -46,21 +47,17 @@ export class MetadataCalls {
     this.#options = options;
   }
 
-  /** **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
+  /** What can be answered here is answered, or thrown, at once. **Errors:** the method's; EINTR, ETIMEDOUT, EIO, EAGAIN. */
   call<K extends Method>(
     method: K,
     args: ArgsOf<MetaMethods[K]>,
     options: MetadataCallOptions<ReplyOf<MetaMethods[K]>> = {},
-  ): Promise<ReplyOf<MetaMethods[K]>> {
+  ): MaybePromise<ReplyOf<MetaMethods[K]>> {
     const { own, revalidation, taker, clock } = this.#options;
     if (this.#gate !== undefined && options.duringRecovery !== true && !DURING_RECOVERY.has(method))
       return this.#behind(this.#gate, method, args, options);
-    try {
-      const known = this.#known(method, args);
-      if (known !== undefined) return Promise.resolve(known);
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    const known = this.#known(method, args);
+    if (known !== undefined) return known;
     const revalidated = revalidation.before(method, args);
     if (revalidated !== undefined) return this.#behind(revalidated, method, args, options);
     const isBetterHere = isDoneHere(method, args);

@@ -8,8 +8,10 @@
  * INVARIANT: at most limits.accessesPerMessage inodes wait, and as many are on their way; while the bound is
  * reached, further reads move no access time.
  */
+
 import type { Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import { atimeAfter, isAccessDue } from '../names/accessed.js';
 import type { Access } from '../proto/access-methods.js';
@@ -61,8 +63,9 @@ export class AccessTimes {
   }
 
   /** Passes `reading` on, of an inode whose attributes do not come with it; they are asked for beside it. */
-  async reading<T>(request: Request, ino: Ino, reading: Promise<T>): Promise<T> {
-    const [read, attr] = await Promise.all([reading, this.#fs.call('getattr', { ino }, { request })]);
+  async reading<T>(request: Request, ino: Ino, reading: MaybePromise<T>): Promise<T> {
+    const asking = async (): Promise<Attr> => await this.#fs.call('getattr', { ino }, { request });
+    const [read, attr] = await Promise.all([reading, asking()]);
     this.#fs.seen(attr);
     this.touched(attr);
     return read;

@@ -1,6 +1,7 @@
 /**
  * Attributes and what hangs on an inode: getattr, setattr, access, extended attributes, statfs.
  */
+import { chain, finish, type MaybePromise, rescue } from '../base/maybe-promise.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -26,18 +27,16 @@ export class AttrOperations {
   }
 
   /** **Errors:** ESTALE when the inode is gone. */
-  async getattr(request: Request, ino: Ino, fh: number | undefined): Promise<AttrReply> {
-    await this.#files.stateOf(request, fh);
-    const attr = await this.#existing('getattr', () => this.#mount.fs.call('getattr', { ino }, { request }));
-    return this.#mount.attrReply(this.#mount.learn(attr));
+  getattr(request: Request, ino: Ino, fh: number | undefined): MaybePromise<AttrReply> {
+    const get = (): MaybePromise<Attr> => this.#mount.fs.call('getattr', { ino }, { request });
+    const attr = chain(this.#files.stateOf(request, fh), () => this.#existing('getattr', get));
+    return chain(attr, (attr) => this.#mount.attrReply(this.#mount.learn(attr)));
   }
 
-  async #existing<T>(op: string, call: () => Promise<T>): Promise<T> {
-    try {
-      return await call();
-    } catch (error) {
+  #existing<T>(op: string, call: () => MaybePromise<T>): MaybePromise<T> {
+    return rescue(call, (error) => {
       throw staleIfGone(error, op);
-    }
+    });
   }
 
   /**
@@ -45,25 +44,32 @@ export class AttrOperations {
    * it, and a time that is set is not undone when bytes written before are committed. **Errors:** EROFS,
    * EFBIG; ESTALE when the inode is gone; as `setattr` in the table.
    */
-  async setattr(request: Request, ino: Ino, fh: number | undefined, change: AttrChange): Promise<AttrReply> {
+  setattr(request: Request, ino: Ino, fh: number | undefined, change: AttrChange): MaybePromise<AttrReply> {
     this.#mount.assertWritable('setattr');
     if (change.size !== undefined && change.size > limits.fileBytes) throw new FsError('EFBIG', 'setattr');
     const { fs, files } = this.#mount;
     if (change.atime !== undefined) this.#mount.accesses?.forget(ino);
     const changes = change.size !== undefined;
-    const state = (await this.#files.stateOf(request, fh, { changes })) ?? files.get(ino);
-    const call = (): Promise<Attr> =>
+    const call = (): MaybePromise<Attr> =>
       this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
-    const applied = async (to: FileState): Promise<Attr> => this.#applied(to, change, await call());
-    if (change.size !== undefined && state !== undefined) await this.#files.settleAppends(request, state);
-    if (state === undefined) return this.#mount.changeReply(this.#mount.learn(await call()));
-    state.opening++;
-    try {
-      const attr = await fs.writer.exclusive(state.pending, () => applied(state), request);
-      return this.#mount.changeReply(attr);
-    } finally {
-      state.opening--;
-    }
+    const set = (state: FileState | undefined): MaybePromise<Attr> => {
+      if (state === undefined) return chain(call(), (attr) => this.#mount.learn(attr));
+      const applied = (): MaybePromise<Attr> => chain(call(), (attr) => this.#applied(state, change, attr));
+      const settled = changes ? this.#files.settleAppends(request, state) : undefined;
+      return chain(settled, () => {
+        state.opening++;
+        return finish(
+          () => fs.writer.exclusive(state.pending, applied, request),
+          () => {
+            state.opening--;
+          },
+        );
+      });
+    };
+    const attr = chain(this.#files.stateOf(request, fh, { changes }), (state) =>
+      set(state ?? files.get(ino)),
+    );
+    return chain(attr, (attr) => this.#mount.changeReply(attr));
   }
 
   #applied(state: FileState, change: AttrChange, attr: Attr): Attr {
@@ -110,10 +116,10 @@ export class AttrOperations {
   }
 
   /** **Errors:** EOPNOTSUPP (namespace), EINVAL (no name in it), ENODATA, ESTALE. */
-  async getxattr(request: Request, ino: Ino, name: Uint8Array): Promise<Uint8Array> {
+  getxattr(request: Request, ino: Ino, name: Uint8Array): MaybePromise<Uint8Array> {
     checkNamespace(name, 'getxattr');
     const call = () => this.#mount.fs.call('getxattr', { ino, name }, { request });
-    return (await this.#existing('getxattr', call)).value;
+    return chain(this.#existing('getxattr', call), ({ value }) => value);
   }
 
   /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC; EINVAL (name), EINVAL, EACCES (ACLs). */

@@ -12,7 +12,7 @@
  */
 
 import { makeLog } from '../base/log.js';
-import { chain, type MaybePromise } from '../base/maybe-promise.js';
+import { chain, finish, type MaybePromise, rescue } from '../base/maybe-promise.js';
 import { boundedWait, endOf } from '../client/bounded-wait.js';
 import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -51,21 +51,29 @@ export class FileOperations {
   }
 
   /** **Errors:** EROFS; ESTALE when the inode is gone; EISDIR, EINVAL for what is no file. */
-  async open(request: Request, ino: Ino, flags: number): Promise<OpenReply> {
+  open(request: Request, ino: Ino, flags: number): MaybePromise<OpenReply> {
     const truncate = (flags & O_TRUNC) !== 0;
     if (truncate || mayWrite(flags)) this.#mount.assertWritable('open');
     const state = this.#mount.files.use(ino);
     state.opening++;
-    try {
-      if (truncate) await this.#openTruncated(request, state);
-      else await this.#openAsIs(request, state, mayRead(flags));
-      return this.#opened(state, flags);
-    } catch (error) {
-      throw staleIfGone(error, 'open');
-    } finally {
-      state.opening--;
-      if (state.opens === 0) this.#mount.opens.close(state);
-    }
+    const open = (): MaybePromise<OpenReply> =>
+      chain(
+        truncate ? this.#openTruncated(request, state) : this.#openAsIs(request, state, mayRead(flags)),
+        () => this.#opened(state, flags),
+      );
+    return finish(
+      () =>
+        rescue(open, (error) => {
+          throw staleIfGone(error, 'open');
+        }),
+      () => this.#tried(state),
+    );
+  }
+
+  /** An attempt to open the file has ended. */
+  #tried(state: FileState): void {
+    state.opening--;
+    if (state.opens === 0) this.#mount.opens.close(state);
   }
 
   #opened(state: FileState, flags: number): OpenReply {
@@ -80,15 +88,20 @@ export class FileOperations {
   }
 
   /** Registers the file as open, or asks for what is new when it is; with its extents when it will be read. */
-  async #openAsIs(request: Request, state: FileState, forReading: boolean): Promise<void> {
+  #openAsIs(request: Request, state: FileState, forReading: boolean): MaybePromise<void> {
     const { opens, fs } = this.#mount;
-    const isMarked = opens.isMarked(state);
     const leased = opens.mayBeUnknown(state) ? fs.leases.answer('getattr', { ino: state.ino }) : undefined;
     if (leased !== undefined) {
       if (!isRegular(leased.mode)) throw new FsError(isDir(leased.mode) ? 'EISDIR' : 'EINVAL', 'open');
       state.learn(leased, fs.connections);
-      return;
+      return undefined;
     }
+    return this.#openAtServer(request, state, forReading);
+  }
+
+  async #openAtServer(request: Request, state: FileState, forReading: boolean): Promise<void> {
+    const { opens, fs } = this.#mount;
+    const isMarked = opens.isMarked(state);
     if (isMarked && !forReading) {
       state.learn(await fs.call('getattr', { ino: state.ino }, { request }), fs.connections);
       return;
@@ -119,11 +132,11 @@ export class FileOperations {
   }
 
   /** **Errors:** EROFS; as `create` in the table. */
-  async create(
+  create(
     request: Request,
     node: { parent: Ino; name: Uint8Array; mode: number; umask: number },
     flags: number,
-  ): Promise<{ entry: Entry; open: OpenReply }> {
+  ): MaybePromise<{ entry: Entry; open: OpenReply }> {
     this.#mount.assertWritable('create');
     checkName(node.name, 'create');
     const { fs, files, opens } = this.#mount;
@@ -132,25 +145,30 @@ export class FileOperations {
     const { generation } = fs;
     const releasesBefore = opens.sent;
     const args = { ...node, owner: ownerOf(request), exclusive, truncate };
-    const { attr, created } = await fs.call('create', args, {
+    const made = fs.call('create', args, {
       request,
       onLate: (reply) => this.#createdLate(reply.attr.ino, generation),
     });
-    fs.seen(attr);
-    const state = files.use(attr.ino);
-    state.opening++;
-    try {
+    return chain(made, ({ attr, created }) => {
+      fs.seen(attr);
+      const state = files.use(attr.ino);
+      state.opening++;
       state.markedIn = generation;
       // A release of the same file may have passed the create on the way: say again that it is open.
-      if (!created && opens.sent !== releasesBefore) await opens.mark(state, { truncate: false, request });
-      if (truncate && !created) fs.cutPending(state.pending, 0);
-      const known = state.changed(attr, fs.connections, truncate);
-      const entry = this.#mount.madeEntry(known, { parent: node.parent, isNew: created });
-      return { entry, open: this.#opened(state, flags) };
-    } finally {
-      state.opening--;
-      if (state.opens === 0) opens.close(state);
-    }
+      const isPassed = !created && opens.sent !== releasesBefore;
+      const marked = (): MaybePromise<unknown> =>
+        isPassed ? opens.mark(state, { truncate: false, request }) : undefined;
+      const open = (): { entry: Entry; open: OpenReply } => {
+        if (truncate && !created) fs.cutPending(state.pending, 0);
+        const known = state.changed(attr, fs.connections, truncate);
+        const entry = this.#mount.madeEntry(known, { parent: node.parent, isNew: created });
+        return { entry, open: this.#opened(state, flags) };
+      };
+      return finish(
+        () => chain(marked(), open),
+        () => this.#tried(state),
+      );
+    });
   }
 
   /** Opens a new file that has no name. **Errors:** EROFS; as `tmpfile` in the table. */
@@ -228,7 +246,7 @@ export class FileOperations {
   #stillLocked(request: Request, { state }: FileHandle, fh: number): MaybePromise<void> {
     const { fs, locks } = this.#mount;
     if (fs.isValid || !locks.isLocked(fh)) return undefined;
-    return fs.call('getattr', { ino: state.ino }, { request }).then(() => {});
+    return chain(fs.call('getattr', { ino: state.ino }, { request }), () => {});
   }
 
   /** Commits what was appended to the file and has no place yet. **Errors:** as ChunkWriter.flush. */
@@ -261,7 +279,7 @@ export class FileOperations {
   #sizeKnown(request: Request, handle: FileHandle): MaybePromise<void> {
     if (handle.sizeAsked) return undefined;
     const { fs } = this.#mount;
-    return fs.call('getattr', { ino: handle.state.ino }, { request }).then((attr) => {
+    return chain(fs.call('getattr', { ino: handle.state.ino }, { request }), (attr) => {
       handle.state.learn(attr, fs.connections);
       handle.sizeAsked = true;
     });

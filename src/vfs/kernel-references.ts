@@ -8,6 +8,7 @@
  *
  * **Source:** fuse_iget, fuse_evict_inode (fs/fuse/inode.c); libfuse's fuse_lowlevel.h on forget.
  */
+import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Ino } from '../proto/ids.js';
 import type { FileState } from './file-state.js';
@@ -54,12 +55,12 @@ export class KernelReferences {
   }
 
   /** Runs a removal that lets the session hold what loses its last name. **Errors:** `call`'s. */
-  async removing(
-    call: (hold: { hold: true }, late: (reply: Removal) => void) => Promise<Removal>,
-  ): Promise<void> {
+  removing(
+    call: (hold: { hold: true }, late: (reply: Removal) => void) => MaybePromise<Removal>,
+  ): MaybePromise<void> {
     const { generation } = this.#fs;
     const late = (reply: Removal): void => this.#removed(reply, generation);
-    await this.#opens.removing(async () => late(await call({ hold: true }, late)));
+    return this.#opens.removing(() => chain(call({ hold: true }, late), late));
   }
 
   #removed({ held }: Removal, generation: number): void {

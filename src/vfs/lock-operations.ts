@@ -205,9 +205,11 @@ export class LockOperations {
     const { fs } = this.#mount;
     // Without a connection there is nothing to cancel: the wait has ended with it.
     if (!fs.isUp) return;
-    await fs.call('cancelLock', { wait }, { timeoutMs: limits.interruptGraceMs }).catch((error: unknown) => {
+    try {
+      await fs.call('cancelLock', { wait }, { timeoutMs: limits.interruptGraceMs });
+    } catch (error) {
       log.info('a wait for a lock was not cancelled in time', { wait, error: String(error) });
-    });
+    }
   }
 
   /** Asks for a lock, and gives up asking when the time or the caller's patience is at its end. */

@@ -3,6 +3,7 @@
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
 import { makeLog } from '../base/log.js';
+import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { DroppedLease } from '../client/lease-cache.js';
 import { withinRecall } from '../client/lease-holder.js';
@@ -124,11 +125,14 @@ export class MountContext {
   }
 
   /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
-  async removing(
-    call: (hold: { hold?: true }, late: (reply: { held?: Ino }) => void) => Promise<{ held?: Ino }>,
-  ): Promise<void> {
-    if (this.references === undefined) await call({}, () => {});
-    else await this.references.removing(call);
+  removing(
+    call: (hold: { hold?: true }, late: (reply: { held?: Ino }) => void) => MaybePromise<{ held?: Ino }>,
+  ): MaybePromise<void> {
+    if (this.references !== undefined) return this.references.removing(call);
+    return chain(
+      call({}, () => {}),
+      () => {},
+    );
   }
 
   /** The kernel may remember a name for as long as the directory's lease lasts, and attributes as the inode's does. */
@@ -162,9 +166,9 @@ export class MountContext {
    * The kernel moves a name with the time that it got under its old directory's lease: that must not count
    * where there is no lease. Never fails.
    */
-  async moved(parents: readonly Ino[]): Promise<void> {
-    if (parents.every((parent) => this.fs.leases.heldForMs(parent) > 0)) return;
-    await this.#notifier?.incrementEpoch().catch((error: unknown) => {
+  moved(parents: readonly Ino[]): MaybePromise<void> {
+    if (parents.every((parent) => this.fs.leases.heldForMs(parent) > 0)) return undefined;
+    return this.#notifier?.incrementEpoch().catch((error: unknown) => {
       log.warn('the kernel cannot be made to forget names', { error });
     });
   }

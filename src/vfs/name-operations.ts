@@ -2,6 +2,7 @@
  * Operations on names: lookup, the creating ones, link, unlink, rmdir, rename, readlink. The metadata server
  * decides all of them; nothing is answered from memory, because another mount may have changed it.
  */
+import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -26,81 +27,85 @@ export class NameOperations {
   }
 
   /** `.` and `..` are the server's to answer. **Errors:** as `lookup` in the table. */
-  async lookup(request: Request, parent: Ino, name: Uint8Array): Promise<Entry> {
+  lookup(request: Request, parent: Ino, name: Uint8Array): MaybePromise<Entry> {
     checkName(name, 'lookup');
-    return this.#mount.entry(await this.#mount.fs.call('lookup', { parent, name }, { request }), parent);
+    const found = this.#mount.fs.call('lookup', { parent, name }, { request });
+    return chain(found, (attr) => this.#mount.entry(attr, parent));
   }
 
-  async mknod(request: Request, node: NewNode & { rdev: number }): Promise<Entry> {
+  mknod(request: Request, node: NewNode & { rdev: number }): MaybePromise<Entry> {
     const args = { ...node, owner: ownerOf(request) };
-    return await this.#created('mknod', node, () => this.#mount.fs.call('mknod', args, { request }));
+    return this.#created('mknod', node, () => this.#mount.fs.call('mknod', args, { request }));
   }
 
-  async mkdir(request: Request, node: NewNode): Promise<Entry> {
+  mkdir(request: Request, node: NewNode): MaybePromise<Entry> {
     const args = { ...node, owner: ownerOf(request) };
-    return await this.#created('mkdir', node, () => this.#mount.fs.call('mkdir', args, { request }));
+    return this.#created('mkdir', node, () => this.#mount.fs.call('mkdir', args, { request }));
   }
 
-  async symlink(request: Request, parent: Ino, name: Uint8Array, target: Uint8Array): Promise<Entry> {
+  symlink(request: Request, parent: Ino, name: Uint8Array, target: Uint8Array): MaybePromise<Entry> {
     if (target.length >= limits.pathBytes) throw new FsError('ENAMETOOLONG', 'symlink');
     const args = { parent, name, owner: ownerOf(request), target };
-    return await this.#created('symlink', { parent, name }, () =>
+    return this.#created('symlink', { parent, name }, () =>
       this.#mount.fs.call('symlink', args, { request }),
     );
   }
 
-  async link(request: Request, ino: Ino, parent: Ino, name: Uint8Array): Promise<Entry> {
+  link(request: Request, ino: Ino, parent: Ino, name: Uint8Array): MaybePromise<Entry> {
     const { fs, files } = this.#mount;
     const state = files.get(ino);
     const unnamed = state?.isUnnamed === true ? { unnamed: true } : {};
-    const entry = await this.#created('link', { parent, name }, () =>
+    const linked = this.#created('link', { parent, name }, () =>
       fs.call('link', { ino, parent, name, ...unnamed }, { request }),
     );
-    if (state !== undefined) state.isUnnamed = false;
-    return entry;
+    return chain(linked, (entry) => {
+      if (state !== undefined) state.isUnnamed = false;
+      return entry;
+    });
   }
 
-  async #created(
+  #created(
     op: string,
     { parent, name }: { parent: Ino; name: Uint8Array },
-    call: () => Promise<Attr>,
-  ): Promise<Entry> {
+    call: () => MaybePromise<Attr>,
+  ): MaybePromise<Entry> {
     this.#mount.assertWritable(op);
     checkName(name, op);
-    return this.#mount.madeEntry(await call(), { parent, isNew: op !== 'link' });
+    return chain(call(), (attr) => this.#mount.madeEntry(attr, { parent, isNew: op !== 'link' }));
   }
 
-  async unlink(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
+  unlink(request: Request, parent: Ino, name: Uint8Array): MaybePromise<void> {
     this.#mount.assertWritable('unlink');
     checkName(name, 'unlink');
-    await this.#mount.removing((hold, onLate) =>
+    return this.#mount.removing((hold, onLate) =>
       this.#mount.fs.call('unlink', { parent, name, ...hold }, { request, onLate }),
     );
   }
 
-  async rmdir(request: Request, parent: Ino, name: Uint8Array): Promise<void> {
+  rmdir(request: Request, parent: Ino, name: Uint8Array): MaybePromise<void> {
     this.#mount.assertWritable('rmdir');
     checkName(name, 'rmdir');
-    await this.#mount.removing((hold, onLate) =>
+    return this.#mount.removing((hold, onLate) =>
       this.#mount.fs.call('rmdir', { parent, name, ...hold }, { request, onLate }),
     );
   }
 
-  async rename(
+  rename(
     request: Request,
     from: { parent: Ino; name: Uint8Array },
     to: { parent: Ino; name: Uint8Array },
     how: { mode: RenameMode; whiteout: boolean },
-  ): Promise<void> {
+  ): MaybePromise<void> {
     this.#mount.assertWritable('rename');
     checkName(from.name, 'rename');
     checkName(to.name, 'rename');
     const whiteout = how.whiteout ? { whiteout: ownerOf(request) } : {};
     const args = { ...from, newParent: to.parent, newName: to.name, mode: how.mode, ...whiteout };
-    await this.#mount.removing((hold, onLate) =>
+    const renamed = this.#mount.removing((hold, onLate) =>
       this.#mount.fs.call('rename', { ...args, ...hold }, { request, onLate }),
     );
-    await this.#mount.moved(how.mode === 'exchange' ? [from.parent, to.parent] : [to.parent]);
+    const parents = how.mode === 'exchange' ? [from.parent, to.parent] : [to.parent];
+    return chain(renamed, () => this.#mount.moved(parents));
   }
 
   async readlink(request: Request, ino: Ino): Promise<Uint8Array> {

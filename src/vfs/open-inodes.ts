@@ -9,6 +9,7 @@
  * went with it: every file that is open here is opened again at once, or, when that fails, when it is used.
  */
 import { makeLog } from '../base/log.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import { boundedWait } from '../client/bounded-wait.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Attr } from '../proto/attr.js';
@@ -150,15 +151,12 @@ export class OpenInodes {
   }
 
   /** Runs a call that may leave the session holding an inode, in order with releases. */
-  async removing<T>(call: () => Promise<T>): Promise<T> {
-    while (this.#gate !== undefined) await this.#gate;
+  removing<T>(call: () => MaybePromise<T>): MaybePromise<T> {
+    if (this.#gate !== undefined) return this.#gate.then(() => this.removing(call));
     const removal = call();
+    if (!(removal instanceof Promise)) return removal;
     this.#removals.add(removal);
-    try {
-      return await removal;
-    } finally {
-      this.#removals.delete(removal);
-    }
+    return removal.finally(() => this.#removals.delete(removal));
   }
 
   /** Waits for removals under way, not longer than a release waits for company, and sends what waits. */
@@ -196,7 +194,9 @@ export class OpenInodes {
 
   async #sendRelease(inos: Ino[]): Promise<void> {
     this.#sent++;
-    const sending = this.#fs.call('release', { inos }, { timeoutMs: Number.POSITIVE_INFINITY }).then(
+    const call = async (): Promise<unknown> =>
+      await this.#fs.call('release', { inos }, { timeoutMs: Number.POSITIVE_INFINITY });
+    const sending = call().then(
       () => {},
       // The session is over or the mount closing: the server lets go of everything then.
       (error: unknown) =>

@@ -2,11 +2,13 @@
  * A cluster in this process, the real servers on loopback in a scratch directory, and mounts without a
  * kernel: Vfs objects that a test calls as a driver would.
  */
+
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { setLogLevel } from '../../src/base/log.js';
+import type { MaybePromise } from '../../src/base/maybe-promise.js';
 import { type ChunkServer, startChunkServer } from '../../src/chunk/server.js';
 import { connectFilesystem, type Filesystem, type FilesystemOptions } from '../../src/client/filesystem.js';
 import { type RunningMetaServer, startMetaServer } from '../../src/meta/server.js';
@@ -17,6 +19,9 @@ import { TestRequest } from './test-request.js';
 
 // Failures made on purpose are not worth a line.
 if (process.env.LEASEFS_LOG === undefined) setLogLevel('error');
+
+/** An operation's answer as a promise, whether it is given, or thrown, at once or later. */
+export const asked = async <T>(operation: () => MaybePromise<T>): Promise<T> => await operation();
 
 export const bytesOf = (text: string): Buffer => Buffer.from(text);
 
