@@ -11,7 +11,7 @@
  * Once the lease that a file was closed under may have ended, others may have changed it: its commit says in which
  * state it has to be (`since`), and brings nothing into a file that is in another one.
  *
- * INVARIANT: the newest part of a file is all that was pending of it at its last close; the parts before it have
+ * INVARIANT: parts have ids in the order in which they were kept. The newest part of a file is all that was pending of it at its last close; the parts before it have
  * been committed, and the server has not answered for that.
  */
 import { Packr } from 'msgpackr';
@@ -35,7 +35,8 @@ interface KeptPiece {
 
 /** Of an earlier daemon, of a session that was lost, or of a commit that was refused. */
 export interface LeftWrite {
-  readonly generation: number;
+  /** Of its parts. */
+  readonly ids: readonly number[];
   readonly ino: Ino;
   readonly version: number;
   /** That the inode had with this version; undefined: it is not known. */
@@ -48,9 +49,9 @@ export interface LeftWrite {
 }
 
 interface Columns {
+  readonly id: number;
   readonly generation: number;
   readonly ino: Ino;
-  readonly part: number;
   readonly version: number;
   readonly ctimeSec: number | null;
   readonly ctimeNsec: number | null;
@@ -62,21 +63,12 @@ interface Columns {
   readonly pieces: Buffer;
 }
 
-const SELECT = `SELECT generation, ino, part, version, ctime_sec AS ctimeSec, ctime_nsec AS ctimeNsec, mtime_sec AS sec,
+const SELECT = `SELECT id, generation, ino, version, ctime_sec AS ctimeSec, ctime_nsec AS ctimeNsec, mtime_sec AS sec,
   mtime_nsec AS nsec, clear_privileges AS clear, entry, pieces
-  FROM written JOIN pieces USING(generation, ino, part)`;
-const LEFT = {
-  'generation < ?': `${SELECT} WHERE generation < ? ORDER BY generation, ino, part`,
-  'generation = ? AND ino = ?': `${SELECT} WHERE generation = ? AND ino = ? ORDER BY part`,
-} as const;
-const DELETE_PART = {
-  written: 'DELETE FROM written WHERE generation = ? AND ino = ? AND part = ?',
-  pieces: 'DELETE FROM pieces WHERE generation = ? AND ino = ? AND part = ?',
-} as const;
-const DELETE_FILE = {
-  written: 'DELETE FROM written WHERE generation = ? AND ino = ?',
-  pieces: 'DELETE FROM pieces WHERE generation = ? AND ino = ?',
-} as const;
+  FROM written JOIN pieces USING(id)`;
+const SELECT_PART = `${SELECT} WHERE id = ?`;
+const SELECT_LEFT = `${SELECT} WHERE generation < ? ORDER BY generation, ino, id`;
+const DELETE = ['DELETE FROM written WHERE id = ?', 'DELETE FROM pieces WHERE id = ?'] as const;
 
 /** This program has written it. */
 const unpacked = (pieces: Buffer): KeptPiece[] => packr.unpack(pieces) as KeptPiece[];
@@ -84,12 +76,14 @@ const unpacked = (pieces: Buffer): KeptPiece[] => packr.unpack(pieces) as KeptPi
 /** Parts in order as what is left of each file. */
 function joined(rows: readonly Columns[]): LeftWrite[] {
   const left: LeftWrite[] = [];
+  let generation: number | undefined;
   for (const row of rows) {
-    const { generation, ino, version, ctimeSec, ctimeNsec, sec, nsec, clear, entry } = row;
+    const { ino, version, ctimeSec, ctimeNsec, sec, nsec, clear, entry } = row;
     const before = left.at(-1);
-    const isSame = before?.generation === generation && before.ino === ino;
+    const isSame = before?.ino === ino && row.generation === generation;
+    generation = row.generation;
     const write = {
-      generation,
+      ids: [...(isSame ? before.ids : []), row.id],
       ino,
       version,
       ctime: ctimeSec === null || ctimeNsec === null ? undefined : { sec: ctimeSec, nsec: ctimeNsec },
@@ -104,7 +98,7 @@ function joined(rows: readonly Columns[]): LeftWrite[] {
 }
 
 interface Part {
-  readonly number: number;
+  readonly id: number;
   readonly bytes: number;
   /** The server has to answer for the journal up to this entry; 0: it knows all that was committed of it. */
   entry: number;
@@ -143,12 +137,15 @@ export class KeptWrites {
   #bytes = 0;
   /** Rises with every daemon and every session. */
   #generation: number;
+  #nextId: number;
 
   constructor(db: Database, under: KeptUnder) {
     this.#db = db;
     this.#under = under;
     const generations = db.prepare<{ last: number | null }>('SELECT max(generation) AS last FROM written');
     this.#generation = (generations.get()?.last ?? 0) + 1;
+    const ids = db.prepare<{ last: number | null }>('SELECT max(id) AS last FROM written');
+    this.#nextId = (ids.get()?.last ?? 0) + 1;
   }
 
   /**
@@ -185,20 +182,18 @@ export class KeptWrites {
     const before = this.#kept.get(ino)?.parts ?? [];
     const last = before.at(-1);
     const isReplaced = last?.entry === 0;
-    const number = isReplaced ? last.number : (last?.number ?? 0) + 1;
+    const id = isReplaced ? last.id : this.#nextId;
     const pieces = file.overlay
       .pieces()
       .map(({ offset, chunk, chunkOffset, length }) => ({ offset, bytes: chunk.bytes(chunkOffset, length) }));
     this.#db.transaction(() => {
-      if (last !== undefined && !isReplaced) this.#wait(ino, last);
-      this.#db.run(
-        'INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?)',
-        ...this.#key(ino, number),
-        packr.pack(pieces),
-      );
+      if (last !== undefined && !isReplaced) this.#wait(last);
+      this.#db.run('INSERT OR REPLACE INTO pieces VALUES (?, ?)', id, packr.pack(pieces));
       this.#db.run(
         'INSERT OR REPLACE INTO written VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)',
-        ...this.#key(ino, number),
+        id,
+        this.#generation,
+        ino,
         version,
         ctime.sec,
         ctime.nsec,
@@ -207,14 +202,11 @@ export class KeptWrites {
         clearPrivileges ? 1 : 0,
       );
     });
-    const part = { number, bytes: file.overlay.bytes, entry: 0 };
+    this.#nextId = Math.max(this.#nextId, id + 1);
+    const part = { id, bytes: file.overlay.bytes, entry: 0 };
     const parts = [...(isReplaced ? before.slice(0, -1) : before), part];
     this.#bytes += part.bytes - (isReplaced ? last.bytes : 0);
     this.#kept.set(ino, { file, term, writtenAt, state: { version, ctime }, parts, isPending: true });
-  }
-
-  #key(ino: Ino, part: number): readonly [number, Ino, number] {
-    return [this.#generation, ino, part];
   }
 
   /** This mount has changed the inode. */
@@ -224,9 +216,8 @@ export class KeptWrites {
     // Then others' changes may be among those before it.
     if (kept.term !== this.#under.term() && kept.state.version + 1 !== version) return;
     kept.state = { version, ctime };
-    const sql =
-      'UPDATE written SET version = ?, ctime_sec = ?, ctime_nsec = ? WHERE generation = ? AND ino = ?';
-    this.#db.run(sql, version, ctime.sec, ctime.nsec, this.#generation, ino);
+    const sql = 'UPDATE written SET version = ?, ctime_sec = ?, ctime_nsec = ? WHERE id = ?';
+    for (const { id } of kept.parts) this.#db.run(sql, version, ctime.sec, ctime.nsec, id);
   }
 
   /** This mount has removed the inode. */
@@ -246,8 +237,7 @@ export class KeptWrites {
   overtaken(ino: Ino, putElsewhere: (write: LeftWrite) => void): void {
     const kept = this.#kept.get(ino);
     if (kept === undefined) return;
-    for (const write of joined(this.#rows('generation = ? AND ino = ?', this.#generation, ino)))
-      putElsewhere(write);
+    for (const write of joined(this.#rows(kept.parts))) putElsewhere(write);
     this.#overtaken.set(ino, kept.state);
     this.#db.transaction(() => this.#drop(ino));
   }
@@ -278,13 +268,12 @@ export class KeptWrites {
     kept.isPending = false;
     const last = kept.parts.at(-1);
     if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last);
-    else this.#wait(ino, last);
+    else this.#wait(last);
   }
 
   /** It goes when the server has answered. */
-  #wait(ino: Ino, { number, entry }: Part): void {
-    const sql = 'UPDATE written SET entry = ? WHERE generation = ? AND ino = ? AND part = ?';
-    this.#db.run(sql, entry, ...this.#key(ino, number));
+  #wait({ id, entry }: Part): void {
+    this.#db.run('UPDATE written SET entry = ? WHERE id = ?', entry, id);
   }
 
   /** The server has answered for the journal up to this entry; what it refused is somewhere else. */
@@ -308,22 +297,17 @@ export class KeptWrites {
   refused(ino: Ino, entry: number, putElsewhere: (write: LeftWrite) => void): void {
     const kept = this.#kept.get(ino);
     const isRefused = (part: Part): boolean => part.entry >= entry;
-    const numbers = new Set(kept?.parts.filter(isRefused).map(({ number }) => number));
-    if (kept !== undefined && numbers.size > 0) {
-      const rows = this.#rows('generation = ? AND ino = ?', this.#generation, ino);
-      for (const write of joined(rows.filter(({ part }) => numbers.has(part)))) putElsewhere(write);
-      this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
-    }
+    const refused = kept?.parts.filter(isRefused) ?? [];
+    if (kept === undefined || refused.length === 0) return;
+    for (const write of joined(this.#rows(refused))) putElsewhere(write);
+    this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
   }
 
   #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean): void {
     const going = kept.parts.filter(goes);
     if (going.length === 0) return;
-    for (const { number, bytes } of going) {
-      this.#bytes -= bytes;
-      for (const table of ['written', 'pieces'] as const)
-        this.#db.run(DELETE_PART[table], ...this.#key(ino, number));
-    }
+    for (const { bytes } of going) this.#bytes -= bytes;
+    this.#delete(going.map(({ id }) => id));
     const parts = kept.parts.filter((part) => !goes(part));
     if (parts.length === 0) this.#kept.delete(ino);
     else this.#kept.set(ino, { ...kept, parts });
@@ -331,23 +315,26 @@ export class KeptWrites {
 
   /** Bytes behind `size` are nowhere any more. */
   #cut(ino: Ino, size: number): void {
-    const rows = this.#rows('generation = ? AND ino = ?', this.#generation, ino);
+    const rows = this.#rows(this.#kept.get(ino)?.parts ?? []);
     this.#db.transaction(() => {
-      for (const { part, pieces } of rows) {
+      for (const { id, pieces } of rows) {
         const left = unpacked(pieces)
           .filter(({ offset }) => offset < size)
           .map(({ offset, bytes }) => ({ offset, bytes: bytes.subarray(0, size - offset) }));
-        const sql = 'UPDATE pieces SET pieces = ? WHERE generation = ? AND ino = ? AND part = ?';
-        this.#db.run(sql, packr.pack(left), ...this.#key(ino, part));
+        this.#db.run('UPDATE pieces SET pieces = ? WHERE id = ?', packr.pack(left), id);
       }
     });
   }
 
   #drop(ino: Ino): void {
-    for (const { bytes } of this.#kept.get(ino)?.parts ?? []) this.#bytes -= bytes;
+    const parts = this.#kept.get(ino)?.parts ?? [];
+    for (const { bytes } of parts) this.#bytes -= bytes;
     this.#kept.delete(ino);
-    for (const table of ['written', 'pieces'] as const)
-      this.#db.run(DELETE_FILE[table], this.#generation, ino);
+    this.#delete(parts.map(({ id }) => id));
+  }
+
+  #delete(ids: readonly number[]): void {
+    for (const id of ids) for (const sql of DELETE) this.#db.run(sql, id);
   }
 
   /**
@@ -366,18 +353,17 @@ export class KeptWrites {
 
   /** What an earlier daemon, or a lost session, has kept; oldest first. */
   leftovers(): LeftWrite[] {
-    return joined(this.#rows('generation < ?', this.#generation));
+    return joined(this.#db.prepare<Columns>(SELECT_LEFT).all(this.#generation));
   }
 
-  #rows(which: keyof typeof LEFT, ...params: number[]): Columns[] {
-    return this.#db.prepare<Columns>(LEFT[which]).all(...params);
+  #rows(parts: readonly Part[]): Columns[] {
+    const select = this.#db.prepare<Columns>(SELECT_PART);
+    return parts.flatMap(({ id }) => select.get(id) ?? []);
   }
 
   /** Something left over is committed, or is somewhere else. */
-  forget({ ino, generation }: LeftWrite): void {
-    this.#db.transaction(() => {
-      for (const table of ['written', 'pieces'] as const) this.#db.run(DELETE_FILE[table], generation, ino);
-    });
+  forget({ ids }: LeftWrite): void {
+    this.#db.transaction(() => this.#delete(ids));
   }
 }
 
@@ -389,10 +375,7 @@ export function forgetEntries(db: Database): void {
 /** The server has carried out what these entries of an earlier daemon's journal have committed. */
 export function entriesDone(db: Database, numbers: readonly number[]): void {
   for (const number of numbers) {
-    db.run(
-      'DELETE FROM pieces WHERE (generation, ino, part) IN (SELECT generation, ino, part FROM written WHERE entry = ?)',
-      number,
-    );
+    db.run('DELETE FROM pieces WHERE id IN (SELECT id FROM written WHERE entry = ?)', number);
     db.run('DELETE FROM written WHERE entry = ?', number);
   }
 }

@@ -80,6 +80,8 @@ export interface DatabaseOptions {
   readonly exclusive?: boolean;
   /** Page cache, in bytes. Default: 16 MiB. */
   readonly cacheBytes?: number;
+  /** Of a database that is made: a power of two from 512 on. Default: SQLite's, 4096. */
+  readonly pageBytes?: number;
 }
 
 const MEMORY = ':memory:';
@@ -88,8 +90,8 @@ const LOCK_WAIT_MS = 500;
 const DEFAULT_CACHE_BYTES = 16 * 1024 * 1024;
 /** Prepared statements kept per database; more means that SQL text is built from values. */
 const STATEMENTS_MAX = 1024;
-/** Pages in the WAL at which a commit moves them into the database (16 MiB of 4 KiB pages). */
-const CHECKPOINT_PAGES = 4096;
+/** Of pages in the WAL at which a commit moves them into the database. */
+const CHECKPOINT_BYTES = 16 * 1024 * 1024;
 
 /** Real paths of the databases open in this process. */
 const openPaths = new Set<string>();
@@ -146,6 +148,7 @@ function createFile(path: string, options: DatabaseOptions): void {
     const db = new OpenDatabase(new Sqlite(draft), draft);
     try {
       db.pragma('synchronous = FULL');
+      if (options.pageBytes !== undefined) db.pragma(`page_size = ${options.pageBytes}`);
       migrate(db, 0, options);
       db.pragma('journal_mode = WAL');
     } finally {
@@ -233,7 +236,8 @@ function openFile(path: string, options: DatabaseOptions): Database {
     db.exec('BEGIN IMMEDIATE; COMMIT');
     checkIdentity(path, identityOf(db), options);
     db.pragma('journal_mode = WAL');
-    db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
+    const pageBytes: number = db.pragma('page_size');
+    db.pragma(`wal_autocheckpoint = ${Math.floor(CHECKPOINT_BYTES / pageBytes)}`);
     db.pragma('temp_store = MEMORY');
     db.pragma(`cache_size = -${Math.ceil((options.cacheBytes ?? DEFAULT_CACHE_BYTES) / 1024)}`);
     upgrade(db, options);

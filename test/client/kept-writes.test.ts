@@ -202,7 +202,7 @@ t.test('bytes far out in a file need no memory for what is before them', (t) => 
   const dir = t.testdir();
   const offset = 2 ** 36;
   const pieces = [{ offset, bytes: Buffer.from('far out') }];
-  const common = { generation: 1, version: 1, ctime: undefined, mtime: undefined, clearPrivileges: false };
+  const common = { ids: [1], version: 1, ctime: undefined, mtime: undefined, clearPrivileges: false };
   new LostAndFound(dir).written({ ...common, ino: INO, pieces }, 'a reason');
   const found = join(dir, 'lost+found');
   const name = readdirSync(found).find((each) => each.endsWith(`inode-${INO}`)) ?? 'none';
