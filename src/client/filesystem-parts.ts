@@ -162,7 +162,7 @@ export function makeParts(
     own,
   );
   const taker = new LeaseTaker({
-    take: (inos) => link.call('takeLeases', { inos }),
+    take: (args) => link.call('takeLeases', args),
     prepare: () => numbers.prepare(),
     cache: leases,
     rows: own.rows,

@@ -1,7 +1,8 @@
 /**
  * Makes leases of this mount exclusive where it is about to change what was there before, so that LocalOperations
  * can do it: asking for the rows takes no longer than having the server do it, and what follows takes nothing.
- * When more is changed in the same directory soon, what is in it is asked for too, many at a time.
+ * When more is changed in the same directory soon, what is in it is asked for too, twice as much each time, and
+ * recalled from whoever has looked at it: together, instead of one by one with every change.
  *
  * Changes of what is being asked for wait until there is an answer, which they would make worthless.
  */
@@ -10,14 +11,34 @@ import { makeLog } from '../base/log.js';
 import type { Ino } from '../proto/ids.js';
 import type { Taken } from '../proto/lease-methods.js';
 import { limits } from '../proto/limits.js';
+import type { MetaMethods } from '../proto/meta-methods.js';
+import type { ArgsOf } from '../proto/method.js';
 import type { LeaseCache } from './lease-cache.js';
 import type { LeasedRows } from './leased-rows.js';
 import { type Subjects, subjectsOf } from './subjects.js';
 
 const log = makeLog('client');
 
+type Wanted = ArgsOf<MetaMethods['takeLeases']>;
+
+/** Changes in a directory that were asked for, one after the other. */
+interface Run {
+  readonly atMs: number;
+  /** What the last one was about. */
+  readonly about: Ino | undefined;
+  /** Of them about something else than the one before: what is changed again and again says nothing of the rest. */
+  readonly length: number;
+}
+
+interface Refusal {
+  /** Until when it is not asked for again in the same way. */
+  readonly untilMs: number;
+  /** Although leases of others would have been recalled. */
+  readonly recall: boolean;
+}
+
 export interface LeaseTakerOptions {
-  readonly take: (inos: Ino[]) => Promise<{ taken: readonly Taken[] }>;
+  readonly take: (wanted: Wanted) => Promise<{ taken: readonly Taken[] }>;
   /** What is made in a directory needs a number. */
   readonly prepare: () => Promise<void>;
   readonly cache: LeaseCache;
@@ -29,18 +50,18 @@ export interface LeaseTakerOptions {
   readonly isTrusted: () => boolean;
 }
 
-/** Directories of which it is remembered when something in them was asked for. */
-const ASKED_IN_MAX = 1024;
+/** Directories of which it is remembered what was asked for in them. */
+const RUNS_MAX = 1024;
 /** Inodes that were refused a short while ago. */
 const REFUSED_MAX = 16_384;
 
 export class LeaseTaker {
   readonly #options: LeaseTakerOptions;
   readonly #asked = new Map<Ino, Promise<void>>();
-  /** When something in a directory was last asked for; oldest first. */
-  readonly #askedInMs = new Map<Ino, number>();
-  /** Until when it is not asked again; oldest first. */
-  readonly #refusedUntilMs = new Map<Ino, number>();
+  /** By directory, oldest first. */
+  readonly #runs = new Map<Ino, Run>();
+  /** Oldest first. */
+  readonly #refusals = new Map<Ino, Refusal>();
 
   constructor(options: LeaseTakerOptions) {
     this.#options = options;
@@ -54,19 +75,24 @@ export class LeaseTaker {
     const { rows, isTrusted } = this.#options;
     if (!isTrusted()) return undefined;
     const about = this.#about(args);
-    const wanted = about.filter((ino) => !rows.has(ino) && this.#mayAsk(ino));
-    if (wanted.length > 0) {
-      const more = this.#directoriesOf(args).filter((ino) => this.#isAgain(ino));
-      const within = more.flatMap((ino) => this.#within(ino));
-      this.#ask([...new Set([...wanted, ...within])].slice(0, limits.takenPerMessage));
+    const missing = about.filter((ino) => !rows.has(ino));
+    if (missing.some((ino) => this.#mayAsk(ino, true))) {
+      const runs = this.#directoriesOf(args).map((ino) => ({ ino, run: this.#goesOn(ino, about.at(-1)) }));
+      const again = runs.filter(({ run }) => run > 0);
+      const recall = again.length > 0;
+      const wanted = missing.filter((ino) => this.#mayAsk(ino, recall));
+      const within = again.flatMap(({ ino, run }) => this.#within(ino, 2 ** (run + 1)));
+      const inos = [...new Set([...wanted, ...within])].slice(0, limits.takenPerMessage);
+      if (wanted.length > 0) this.#ask({ inos, recall });
     }
     return this.#underWay(about);
   }
 
   /** It could not be done here all the same: what is not in the journal would have been given. */
   inVain(args: Subjects): void {
-    const { rows, isDirty } = this.#options;
-    for (const ino of this.#about(args)) if (!rows.has(ino) && !isDirty(ino)) this.#refused(ino);
+    const { rows } = this.#options;
+    for (const ino of this.#about(args))
+      if (!rows.has(ino) && this.#mayAsk(ino, false)) this.#refused(ino, true);
   }
 
   /** What the arguments name, as far as that is known. */
@@ -89,58 +115,61 @@ export class LeaseTaker {
     return [...new Set(subjectsOf(args).flatMap((ino) => this.#options.cache.foundIn(ino) ?? []))];
   }
 
-  /** Whether something in it was asked for a short while ago, too. */
-  #isAgain(directory: Ino): boolean {
-    const nowMs = this.#options.clock.monotonicMs();
-    const beforeMs = this.#askedInMs.get(directory);
-    remember(this.#askedInMs, { key: directory, value: nowMs, most: ASKED_IN_MAX });
-    return beforeMs !== undefined && nowMs - beforeMs < limits.takeAgainMs;
+  /** Something in it is asked for: how often it was in this run before. */
+  #goesOn(directory: Ino, about: Ino | undefined): number {
+    const atMs = this.#options.clock.monotonicMs();
+    const before = this.#runs.get(directory);
+    const goesOn = before !== undefined && atMs - before.atMs < limits.takeAgainMs;
+    const length = goesOn ? before.length + (before.about === about ? 0 : 1) : 0;
+    remember(this.#runs, { key: directory, value: { atMs, about, length }, most: RUNS_MAX });
+    return length;
   }
 
   /** What is in a directory, as far as it is known. */
-  #within(directory: Ino): Ino[] {
+  #within(directory: Ino, most: number): Ino[] {
     const { cache, rows } = this.#options;
     const wanted: Ino[] = [];
     for (const child of cache.namesOf(directory)?.children.values() ?? []) {
-      if (child === null || rows.has(child) || !this.#mayAsk(child)) continue;
+      if (child === null || rows.has(child) || !this.#mayAsk(child, true)) continue;
       wanted.push(child);
-      if (wanted.length >= limits.takenPerMessage) break;
+      if (wanted.length >= Math.min(most, limits.takenPerMessage)) break;
     }
     return wanted;
   }
 
-  #mayAsk(ino: Ino): boolean {
+  #mayAsk(ino: Ino, recall: boolean): boolean {
     const { isDirty, clock } = this.#options;
     if (this.#asked.has(ino) || isDirty(ino)) return false;
-    const untilMs = this.#refusedUntilMs.get(ino);
-    return untilMs === undefined || clock.monotonicMs() >= untilMs;
+    const refusal = this.#refusals.get(ino);
+    if (refusal === undefined || clock.monotonicMs() >= refusal.untilMs) return true;
+    return recall && !refusal.recall;
   }
 
-  #ask(wanted: readonly Ino[]): void {
-    for (const ino of wanted) this.#options.rows.await(ino);
+  #ask(wanted: Required<Wanted>): void {
+    for (const ino of wanted.inos) this.#options.rows.await(ino);
     const answered = this.#take(wanted).finally(() => {
-      for (const ino of wanted) this.#asked.delete(ino);
+      for (const ino of wanted.inos) this.#asked.delete(ino);
     });
-    for (const ino of wanted) this.#asked.set(ino, answered);
+    for (const ino of wanted.inos) this.#asked.set(ino, answered);
   }
 
-  async #take(wanted: readonly Ino[]): Promise<void> {
+  async #take(wanted: Required<Wanted>): Promise<void> {
     const { rows, take, prepare } = this.#options;
     const prepared = prepare();
     // Learned in the turn in which it comes.
-    const taken = await take([...wanted]).then(
+    const taken = await take(wanted).then(
       (reply) => reply.taken,
       (error: unknown) => {
         // Nothing depends on it: the server goes on being asked for everything.
-        log.debug('no exclusive leases were taken', { inodes: wanted.length, error: String(error) });
+        log.debug('no exclusive leases were taken', { inodes: wanted.inos.length, error: String(error) });
         return [];
       },
     );
     const given = new Set(taken.map(({ attr }) => attr.ino));
     for (const each of taken) this.#taken(each);
-    for (const ino of wanted) {
+    for (const ino of wanted.inos) {
       rows.notComing(ino);
-      if (!given.has(ino)) this.#refused(ino);
+      if (!given.has(ino)) this.#refused(ino, wanted.recall);
     }
     await prepared;
   }
@@ -152,9 +181,9 @@ export class LeaseTaker {
     if (entries !== undefined) cache.takenEntries(attr.ino, entries);
   }
 
-  #refused(ino: Ino): void {
-    const value = this.#options.clock.monotonicMs() + limits.takeAgainMs;
-    remember(this.#refusedUntilMs, { key: ino, value, most: REFUSED_MAX });
+  #refused(ino: Ino, recall: boolean): void {
+    const value = { untilMs: this.#options.clock.monotonicMs() + limits.takeAgainMs, recall };
+    remember(this.#refusals, { key: ino, value, most: REFUSED_MAX });
   }
 
   #underWay(about: readonly Ino[]): Promise<unknown> | undefined {
@@ -165,9 +194,9 @@ export class LeaseTaker {
 }
 
 /** As the newest; the oldest go. */
-function remember<Key>(
-  known: Map<Key, number>,
-  { key, value, most }: { key: Key; value: number; most: number },
+function remember<Key, Value>(
+  known: Map<Key, Value>,
+  { key, value, most }: { key: Key; value: Value; most: number },
 ): void {
   known.delete(key);
   known.set(key, value);

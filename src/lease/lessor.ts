@@ -11,7 +11,7 @@
  * else waits for it meanwhile: the holders' own requests conflict with nothing of their own, so they go ahead.
  * While somebody is parked, no new lease on the inodes that it wants is granted to anybody else, and for a
  * while afterwards none to anybody (back-off), no exclusive one where the recall was for a reader: an inode that
- * goes back and forth is served without leases until it calms down.
+ * goes back and forth is served without leases until it calms down. Whoever asked last may `take` it meanwhile.
  *
  * INVARIANT: a lease that was recalled stays in force until it is acknowledged or its session has ended.
  * An epoch names one grant and is never used again, so an acknowledgement that is late, doubled or made up
@@ -69,6 +69,8 @@ interface InodeLeases {
   quietUntilMs: number;
   sharedUntilMs: number;
   backoffMs: number;
+  /** For whom it was recalled last. */
+  askedBy: SessionId | undefined;
 }
 
 const TIDY_MIN_COUNT = 1024;
@@ -114,11 +116,13 @@ export class Lessor {
     const parked = { session, reads: new Set(access.reads), writes: new Set(access.writes) };
     this.#parked.set(ticket, parked);
     for (const ino of inodesOf(parked)) this.#inode(ino).parked.add(ticket);
-    const recalls = this.inTheWay(session, access).filter((recall) => this.#recall(recall, nowMs));
+    const recalls = this.inTheWay(session, access).filter((recall) =>
+      this.#recall(recall, { by: session, nowMs }),
+    );
     return { ticket, recalls };
   }
 
-  #recall(recall: Recall, nowMs: number): boolean {
+  #recall(recall: Recall, { by, nowMs }: { by: SessionId; nowMs: number }): boolean {
     const inode = this.#inode(recall.ino);
     const grant = inode.grants.get(recall.session);
     if (grant === undefined || grant.recalled === 'none' || grant.recalled === recall.keep) return false;
@@ -129,6 +133,7 @@ export class Lessor {
     inode.sharedUntilMs = nowMs + inode.backoffMs;
     // Who wants to read may remember what was read at once; the holder does.
     if (recall.keep === 'none') inode.quietUntilMs = inode.sharedUntilMs;
+    inode.askedBy = by;
     grant.recalled = recall.keep;
     const recalls = this.#recalls.get(recall.session) ?? new Map<number, number>();
     if (!recalls.has(recall.epoch)) recalls.set(recall.epoch, nowMs);
@@ -150,11 +155,33 @@ export class Lessor {
    */
   grant(session: SessionId, ino: Ino, mode: LeaseMode, nowMs: number): Lease | undefined {
     const inode = this.#inodes.get(ino);
+    const quietUntilMs = mode === 'shared' ? inode?.quietUntilMs : inode?.sharedUntilMs;
+    return this.#grant(session, ino, mode, { nowMs, isQuiet: nowMs < (quietUntilMs ?? 0) });
+  }
+
+  /** As `grant` of an exclusive one, but for what was recalled for this session last: that is not backed off from. */
+  take(session: SessionId, ino: Ino, nowMs: number): Lease | undefined {
+    return this.#grant(session, ino, 'exclusive', { nowMs, isQuiet: !this.mayTake(session, ino, nowMs) });
+  }
+
+  /** Whether leases of others may be recalled so that this session gets an exclusive one: not while an inode is backed off from. */
+  mayTake(session: SessionId, ino: Ino, nowMs: number): boolean {
+    const inode = this.#inodes.get(ino);
+    return inode === undefined || nowMs >= inode.sharedUntilMs || inode.askedBy === session;
+  }
+
+  #grant(
+    session: SessionId,
+    ino: Ino,
+    mode: LeaseMode,
+    { nowMs, isQuiet }: { nowMs: number; isQuiet: boolean },
+  ): Lease | undefined {
+    const inode = this.#inodes.get(ino);
     const held = inode?.grants.get(session);
     if (held?.recalled !== undefined) return undefined;
     if (held !== undefined && (held.lease.mode === mode || held.lease.mode === 'exclusive'))
       return held.lease;
-    if (inode !== undefined && !this.#mayGrant(inode, session, mode, nowMs)) return undefined;
+    if (isQuiet || (inode !== undefined && !this.#mayGrant(inode, session, mode))) return undefined;
     const ofSession = this.#ofSession.get(session) ?? new Set();
     if (held === undefined && ofSession.size >= this.#options.maxPerSession) return undefined;
     if (inode === undefined && this.#inodes.size >= this.#tidyAtCount) this.tidy(nowMs);
@@ -164,8 +191,7 @@ export class Lessor {
     return lease;
   }
 
-  #mayGrant(inode: InodeLeases, session: SessionId, mode: LeaseMode, nowMs: number): boolean {
-    if (nowMs < (mode === 'shared' ? inode.quietUntilMs : inode.sharedUntilMs)) return false;
+  #mayGrant(inode: InodeLeases, session: SessionId, mode: LeaseMode): boolean {
     for (const ticket of inode.parked) if (this.#parked.get(ticket)?.session !== session) return false;
     for (const { lease } of inode.grants.values())
       if (lease.session !== session && (mode === 'exclusive' || lease.mode === 'exclusive')) return false;
@@ -280,6 +306,7 @@ export class Lessor {
       quietUntilMs: 0,
       sharedUntilMs: 0,
       backoffMs: 0,
+      askedBy: undefined,
     };
     this.#inodes.set(ino, made);
     return made;

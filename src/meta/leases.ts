@@ -131,11 +131,22 @@ export class Leases {
    * undefined: not now. Recalls nothing.
    */
   take(session: Session, ino: Ino): { lease: Lease; was: number | undefined } | undefined {
-    if (!session.row.leases || this.#resuming.has(session.id) || this.#isSettlingIn(session.id))
-      return undefined;
+    if (!this.#mayTake(session)) return undefined;
     const was = this.#lessor.leaseOf(session.id, ino)?.epoch;
-    const lease = this.#lessor.grant(session.id, ino, 'exclusive', this.#clock.monotonicMs());
+    const lease = this.#lessor.take(session.id, ino, this.#clock.monotonicMs());
     return lease && { lease, was };
+  }
+
+  /** Before `take`: recalls what others have on these, but for what goes back and forth. Throws LeasesInTheWay. */
+  recall(session: Session, inos: Iterable<Ino>): void {
+    if (!this.#mayTake(session)) return;
+    const nowMs = this.#clock.monotonicMs();
+    const writes = [...inos].filter((ino) => this.#lessor.mayTake(session.id, ino, nowMs));
+    this.checkKnown(session.id, { reads: [], writes });
+  }
+
+  #mayTake(session: Session): boolean {
+    return session.row.leases && !this.#resuming.has(session.id) && !this.#isSettlingIn(session.id);
   }
 
   /** The exclusive lease on an inode that `session` has made by itself. */

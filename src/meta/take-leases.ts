@@ -9,6 +9,7 @@ import { limits } from '../proto/limits.js';
 import type { MetaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 import type { Connection } from './connection.js';
+import type { MetaRequest } from './group-commit.js';
 import type { MetaParts } from './service.js';
 import type { Session } from './sessions.js';
 import type { MetaStore } from './store.js';
@@ -18,19 +19,30 @@ type Reply = ReplyOf<MetaMethods['takeLeases']>;
 
 export function takeHandler(parts: MetaParts, connection: Connection): (args: Args) => Promise<Reply> {
   const { commit, sessions, leases } = parts;
-  return async ({ inos }) => {
+  return async ({ inos, recall = false }) => {
     const granted = new Map<Ino, Lease>();
-    const taken = await commit.submit(connection, {
+    const taking: MetaRequest<Taken[]> = {
       writes: false,
       durable: false,
       plan: () => {
-        const rows = takeAll(parts, sessions.live(connection), inos, granted);
+        const session = sessions.live(connection);
+        if (recall)
+          leases.recall(
+            session,
+            inos.filter((ino) => !isOpenElsewhere(parts.store, session, ino)),
+          );
+        const rows = takeAll(parts, session, inos, granted);
         return () => rows;
       },
-    });
+    };
+    const taken = await leases.settled(() => commit.submit(connection, taking));
     const still = leases.stillGranted(granted);
     return { taken: taken.filter(({ attr }) => still.has(attr.ino)) };
   };
+}
+
+function isOpenElsewhere(store: MetaStore, session: Session, ino: Ino): boolean {
+  return store.answer({ read: 'isOpenByOthers', ino, session: session.id }) as boolean;
 }
 
 function takeAll(
@@ -64,7 +76,7 @@ function rowsOf(store: MetaStore, session: Session, ino: Ino, entriesLeft: numbe
     store.answer(read) as RowAnswers[R['read']];
   const row: InodeRow | undefined = answer({ read: 'inode', ino });
   if (row === undefined || row.nlink === 0) return undefined;
-  if (answer({ read: 'isOpenByOthers', ino, session: session.id })) return undefined;
+  if (isOpenElsewhere(store, session, ino)) return undefined;
   const xattrs = answer({ read: 'xattrs', ino }).map(({ name, value }) => ({ name, value }));
   const xattrBytes = xattrs.reduce((sum, { name, value }) => sum + name.length + value.length, 0);
   if (xattrs.length > limits.takenXattrs || xattrBytes > limits.takenXattrBytes) return undefined;

@@ -82,11 +82,15 @@ export type Taken = Static<typeof tTaken>;
 export const leaseMethods = {
   /**
    * Exclusive leases on inodes that are there already, for a mount that goes on changing them. Granted are those
-   * that nobody else has a lease on, or has open; nothing is recalled and nobody waits. What is not granted, or
-   * has too many extents or xattrs, is not in the reply.
+   * that nobody else has a lease on, or has open. With `recall` leases of others are recalled first, except on what
+   * is open elsewhere or goes back and forth between mounts; without, nobody waits. What is not granted, or has too
+   * many extents or xattrs, is not in the reply.
    */
   takeLeases: method('read', {
-    args: Type.Object({ inos: Type.Array(tIno, { maxItems: limits.takenPerMessage }) }),
+    args: Type.Object({
+      inos: Type.Array(tIno, { maxItems: limits.takenPerMessage }),
+      recall: Type.Optional(Type.Boolean()),
+    }),
     reply: Type.Object({ taken: Type.Array(tTaken, { maxItems: limits.takenPerMessage }) }),
   }),
   /**

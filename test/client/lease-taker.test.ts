@@ -42,11 +42,11 @@ function rig(children = 3) {
   look(ROOT_INO, 'd', DIR);
   for (let index = 0; index < children; index++) look(DIR, `f${index}`, child(index));
   const dirty = new Set<Ino>();
-  const asked: Ino[][] = [];
+  const asked: (Ino | 'recall')[][] = [];
   const answers: ((taken: readonly Taken[]) => Promise<void>)[] = [];
   const taker = new LeaseTaker({
-    take: (inos) => {
-      asked.push(inos);
+    take: ({ inos, recall = false }) => {
+      asked.push([...inos, ...(recall ? ['recall' as const] : [])]);
       return new Promise((resolve) => {
         answers.push(async (taken) => {
           resolve({ taken });
@@ -127,7 +127,39 @@ t.test('what was not given is not asked for again at once', async (t) => {
   t.equal(taker.prepare({ ino: child(0) }), undefined);
   await clock.advance(limits.takeAgainMs);
   t.ok(taker.prepare({ ino: child(0) }));
-  t.equal(asked.length, 2);
+  t.strictSame(asked, [[child(0)], [child(0)]]);
+});
+
+t.test('but from who has it, once another change in the directory follows', async (t) => {
+  const { taker, asked, answer, clock } = rig(20);
+  for (const index of [0, 1, 1, 5]) {
+    const waiting = taker.prepare({ parent: DIR, name: name(`f${index}`) });
+    await answer();
+    await waiting;
+    taker.inVain({ parent: DIR, name: name(`f${index}`) });
+  }
+  t.strictSame(asked, [
+    [DIR, child(0)],
+    [DIR, child(1), child(0), child(2), child(3), 'recall'],
+    [child(5), child(4), child(6), child(7), child(8), child(9), child(10), child(11), 'recall'],
+  ]);
+  t.equal(taker.prepare({ parent: DIR, name: name('f1') }), undefined, 'nor then at once');
+  await clock.advance(limits.takeAgainMs);
+  t.ok(taker.prepare({ parent: DIR, name: name('f1') }));
+  t.strictSame(asked.at(-1), [DIR, child(1)], 'a new run begins');
+});
+
+t.test('what is changed again and again takes nothing else along', async (t) => {
+  const { taker, asked, answer, cache, rows } = rig(20);
+  for (let round = 0; round < 3; round++) {
+    const waiting = taker.prepare({ ino: child(0) });
+    await answer(takenOf(child(0), 1000 + round, { was: round === 0 ? child(0) : 999 + round }));
+    await waiting;
+    // Somebody else wants to see it.
+    cache.shared(child(0));
+    rows.drop(child(0));
+  }
+  t.strictSame(asked, [[child(0)], [child(0)], [child(0)]]);
 });
 
 t.test('nor what helped nothing', async (t) => {
@@ -146,7 +178,7 @@ t.test('the second change in a directory asks for everything in it', async (t) =
   await answer(takenOf(child(0), 1000, { was: child(0) }));
   await first;
   t.ok(taker.prepare({ ino: child(3) }));
-  t.strictSame(asked[1], [child(3), child(1), child(2), child(4)]);
+  t.strictSame(asked[1], [child(3), child(1), child(2), child(4), 'recall']);
   await clock.advance(60_000);
   const other = rig(5);
   void other.taker.prepare({ ino: child(0) });

@@ -117,6 +117,70 @@ t.test('what is gone, or too much to say, is left out', async (t) => {
   rig.server.checkInvariants();
 });
 
+/** A mount wants exclusive leases, also from others. */
+const recalling = async (mount: Client, ...inos: Ino[]): Promise<Ino[]> =>
+  (await mount.call('takeLeases', { inos, recall: true })).taken.map(({ attr }) => attr.ino);
+
+/** What has been recalled from a mount is given back. */
+async function giveBack(mount: Client): Promise<Ino[]> {
+  const recalled = mount.recalls.splice(0).map(({ ino, epoch }) => ({ ino: asIno(ino), epoch }));
+  await mount.call('returnLeases', { leases: recalled });
+  return recalled.map(({ ino }) => ino).sort((a, b) => a - b);
+}
+
+t.test('what others have is recalled in one message, and given to who asked', async (t) => {
+  const rig = new Rig(t);
+  const { maker, files } = await tree(rig, ['a', 'b', 'open', 'free']);
+  const [a = ROOT_INO, b = ROOT_INO, open = ROOT_INO, free = ROOT_INO] = files;
+  const other = await rig.mount('/other', leases);
+  for (const ino of [a, b, open]) await other.call('getattr', { ino });
+  await maker.do('open', { ino: open, truncate: false });
+  const mount = await rig.mount('/m', leases);
+  const asking = recalling(mount, a, b, open, free);
+  await rig.pass(10);
+  t.strictSame(
+    await giveBack(other),
+    [a, b].sort((x, y) => x - y),
+    'not what is open: it would not be given',
+  );
+  t.strictSame(await asking, [a, b, free]);
+  t.strictSame(await taken(mount, a, b), [a, b], 'they are its own now');
+  rig.server.checkInvariants();
+});
+
+t.test('what goes back and forth is not recalled for that', async (t) => {
+  const rig = new Rig(t);
+  const { files } = await tree(rig, ['a']);
+  const [a = ROOT_INO] = files;
+  const one = await rig.mount('/one', leases);
+  const two = await rig.mount('/two', leases);
+  t.strictSame(await recalling(one, a), [a]);
+  const asking = recalling(two, a);
+  await rig.pass(10);
+  await giveBack(one);
+  t.strictSame(await asking, [a]);
+  t.strictSame(await recalling(one, a), [], 'the other one has asked last');
+  await rig.pass(limits.leaseBackoffMs);
+  const again = recalling(one, a);
+  await rig.pass(10);
+  t.strictSame(await giveBack(two), [a]);
+  t.strictSame(await again, [a]);
+  rig.server.checkInvariants();
+});
+
+t.test('whoever does not answer keeps nobody waiting for longer than a lease', async (t) => {
+  const rig = new Rig(t);
+  const { files } = await tree(rig, ['a']);
+  const [a = ROOT_INO] = files;
+  const silent = await rig.mount('/silent', leases);
+  await silent.call('getattr', { ino: a });
+  const mount = await rig.mount('/m', leases);
+  const asking = recalling(mount, a);
+  await rig.pass(limits.leaseTtlMs + limits.heartbeatMs);
+  t.strictSame(await asking, [a]);
+  rig.server.checkInvariants();
+});
+
 t.test('too many at once are refused', async (t) => {
   const rig = new Rig(t);
   const mount = await rig.mount('/m', leases);

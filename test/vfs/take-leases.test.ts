@@ -83,6 +83,29 @@ t.test('what another mount looks at is changed by the server, and never wrong', 
   t.ok((done.get('unlink') ?? 0) < 10, 'some had to be asked for');
 });
 
+t.test('what another mount has looked at is taken from it, many at a time', async (t) => {
+  const cluster = await shared;
+  const files = 200;
+  await made(cluster, 'looked at', files);
+  const { observer, done } = watched();
+  const network = new CountingNetwork();
+  const mount = await cluster.mount({ ownObserver: observer, connect: network.connect });
+  const other = await cluster.mount();
+  const dir = await look(mount, 'looked at', files);
+  await look(other, 'looked at', files);
+  const before = network.total;
+  const name = (index: number): Buffer => bytesOf(`f${index}`);
+  const moved = (index: number): Buffer => bytesOf(`moved ${index}`);
+  for (let index = 0; index < files; index++)
+    await mount.vfs.rename(root, dir, name(index), dir, moved(index), 'replace', false);
+  t.ok((done.get('rename') ?? 0) > files - 10, `${done.get('rename')} of ${files} were done here`);
+  t.ok(network.total - before < 60, `${network.total - before} messages`);
+  for (const index of [0, 100, files - 1]) {
+    await t.rejects(async () => other.vfs.lookup(root, dir, name(index)), { code: 'ENOENT' });
+    t.ok((await other.vfs.lookup(root, dir, moved(index))).attr.ino, 'the other one sees it at once');
+  }
+});
+
 t.test('what can be done here waits a moment for what the server is doing for this mount', async (t) => {
   const cluster = await shared;
   const { observer, done } = watched();
