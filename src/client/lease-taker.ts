@@ -125,7 +125,7 @@ export class LeaseTaker {
     return length;
   }
 
-  /** What is in a directory, as far as it is known. */
+  /** What is in a directory, as far as it is known, and the directory, which comes with its names. */
   #within(directory: Ino, most: number): Ino[] {
     const { cache, rows } = this.#options;
     const wanted: Ino[] = [];
@@ -134,7 +134,7 @@ export class LeaseTaker {
       wanted.push(child);
       if (wanted.length >= Math.min(most, limits.takenPerMessage)) break;
     }
-    return wanted;
+    return rows.has(directory) || !this.#mayAsk(directory, true) ? wanted : [directory, ...wanted];
   }
 
   #mayAsk(ino: Ino, recall: boolean): boolean {
