@@ -126,6 +126,11 @@ export class Filesystem {
     return this.#link.isUp;
   }
 
+  /** The server is changing an inode for this mount. */
+  isChanging(ino: Ino): boolean {
+    return this.#parts.own.isChanging(ino);
+  }
+
   /** Whether what the server said is still its word; false once the session may have expired. */
   get isValid(): boolean {
     return this.#link.isValid;

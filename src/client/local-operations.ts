@@ -75,6 +75,8 @@ export class LocalOperations {
   readonly rows: LeasedRows;
   readonly #options: LocalOperationsOptions;
   readonly #onTheirWay = new Set<Promise<void>>();
+  /** How many of those are about an inode. */
+  readonly #changing = new Map<Ino, number>();
   /** Of inodes that were removed here, to be given back behind that entry of the journal. */
   #returns: { readonly lease: HeldLease; readonly behind: number }[] = [];
 
@@ -246,17 +248,29 @@ export class LocalOperations {
   }
 
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
-  sending(method: Method): () => void {
+  sending(method: Method, args: Subjects): () => void {
     if (!isNamespace(method) || metaMethods[method].kind !== 'mutation') return () => {};
     let over = (): void => {};
     const call = new Promise<void>((resolve) => {
       over = resolve;
     });
+    const inodes = subjectsOf(args);
     this.#onTheirWay.add(call);
+    for (const ino of inodes) this.#changing.set(ino, (this.#changing.get(ino) ?? 0) + 1);
     return () => {
       this.#onTheirWay.delete(call);
+      for (const ino of inodes) {
+        const left = (this.#changing.get(ino) ?? 0) - 1;
+        if (left > 0) this.#changing.set(ino, left);
+        else this.#changing.delete(ino);
+      }
       over();
     };
+  }
+
+  /** The server is changing an inode for this mount. */
+  isChanging(ino: Ino): boolean {
+    return this.#changing.has(ino);
   }
 
   /** The server has made something for this mount alone. */

@@ -162,7 +162,7 @@ export class MetadataCalls {
     const { onLate } = options;
     const { moment } = leases;
     const seen = contents.seen(method, args);
-    const sent = own.sending(method);
+    const sent = own.sending(method, args);
     let onOver = (): void => {};
     const over = new Promise<void>((resolve) => {
       onOver = (): void => {

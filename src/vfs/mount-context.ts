@@ -143,9 +143,13 @@ export class MountContext {
     return { ...this.attrReply(this.learn(present)), entryTimeoutMs };
   }
 
+  /**
+   * The kernel may take it after the answer to a change that is under way now, which makes it forget only what it
+   * has by then.
+   */
   attrReply(attr: Attr): AttrReply {
     const state = this.files.get(attr.ino);
-    const isFinal = state === undefined || state.pending.isClean;
+    const isFinal = (state === undefined || state.pending.isClean) && !this.fs.isChanging(attr.ino);
     return {
       attr: this.accesses?.shown(attr) ?? attr,
       attrTimeoutMs: isFinal ? this.rememberedForMs(attr.ino) : 0,

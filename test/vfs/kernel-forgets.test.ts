@@ -78,3 +78,38 @@ t.test('what makes a name lets attributes be remembered of what nobody else know
   await vfs.release(entry.attr.ino, open.fh);
   await vfs.release(entry.attr.ino, again.open.fh);
 });
+
+t.test('what the server is changing for this mount is not remembered meanwhile', async (t) => {
+  const cluster = await shared;
+  const { vfs } = await mountOf(cluster, new Set());
+  const maker = await cluster.mount();
+  const dir = (await maker.vfs.mkdir(root, ROOT_INO, bytesOf('changing'), 0o755)).attr.ino;
+  await maker.vfs.mkdir(root, dir, bytesOf('gone'), 0o755);
+  await maker.vfs.close();
+  const other = await cluster.mount({ kernelForgets: true });
+  const { notifier } = kernel(new Set([dir]));
+  let open = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  let asked = (): void => {};
+  const isAsked = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  const incrementEpoch = (): Promise<void> => {
+    asked();
+    return gate;
+  };
+  other.vfs.mounted({ ...notifier, incrementEpoch });
+  await other.vfs.lookup(root, ROOT_INO, bytesOf('changing'));
+  t.ok((await vfs.lookup(root, ROOT_INO, bytesOf('changing'))).attrTimeoutMs > 0);
+  const removed = vfs.rmdir(root, dir, bytesOf('gone'));
+  await isAsked;
+  t.equal(
+    (await vfs.lookup(root, ROOT_INO, bytesOf('changing'))).attrTimeoutMs,
+    0,
+    'its answer may be taken after that of the change',
+  );
+  open();
+  await removed;
+});
