@@ -164,10 +164,16 @@ export class Lessor {
     return this.#grant(session, ino, 'exclusive', { nowMs, isQuiet: !this.mayTake(session, ino, nowMs) });
   }
 
-  /** Whether leases of others may be recalled so that this session gets an exclusive one: not while an inode is backed off from. */
+  /**
+   * Whether leases of others may be recalled so that this session gets an exclusive one: not an exclusive one, whose
+   * holder may have much to bring to the servers first, and not while an inode is backed off from.
+   */
   mayTake(session: SessionId, ino: Ino, nowMs: number): boolean {
     const inode = this.#inodes.get(ino);
-    return inode === undefined || nowMs >= inode.sharedUntilMs || inode.askedBy === session;
+    if (inode === undefined) return true;
+    for (const { lease } of inode.grants.values())
+      if (lease.session !== session && lease.mode === 'exclusive') return false;
+    return nowMs >= inode.sharedUntilMs || inode.askedBy === session;
   }
 
   #grant(

@@ -137,7 +137,7 @@ export class Leases {
     return lease && { lease, was };
   }
 
-  /** Before `take`: recalls what others have on these, but for what goes back and forth. Throws LeasesInTheWay. */
+  /** Before `take`: recalls what others have on these as far as Lessor.mayTake. Throws LeasesInTheWay. */
   recall(session: Session, inos: Iterable<Ino>): void {
     if (!this.#mayTake(session)) return;
     const nowMs = this.#clock.monotonicMs();
