@@ -1,6 +1,6 @@
 /**
- * Operations on names: lookup, the creating ones, link, unlink, rmdir, rename, readlink. The metadata server
- * decides all of them; nothing is answered from memory, because another mount may have changed it.
+ * Operations on names: lookup, the creating ones, link, unlink, rmdir, rename, readlink. They follow the rules of
+ * names/: at the metadata server, or here for what this mount has leases on, and then they are answered at once.
  */
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';

@@ -153,7 +153,8 @@ t.test('what others have changed meanwhile is as it is now', async (t) => {
   t.equal((await after.vfs.getattr(root, d3, undefined)).attr.mode & 0o777, 0o700);
   const { asked } = after;
   t.comment(JSON.stringify([...asked.asked]));
-  t.ok(asked.total < 30, `${asked.total} calls for ${ALL} files`);
+  // What the writer has taken along with what it changed is asked for, too.
+  t.ok(asked.total < 60, `${asked.total} calls for ${ALL} files`);
   t.ok(asked.count('get') <= 6, 'chunks are fetched of what has changed alone');
 });
 
