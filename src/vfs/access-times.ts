@@ -8,7 +8,6 @@
  * INVARIANT: at most limits.accessesPerMessage inodes wait, and as many are on their way; while the bound is
  * reached, further reads move no access time.
  */
-
 import type { Timer } from '../base/clock.js';
 import { makeLog } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';

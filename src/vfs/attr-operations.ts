@@ -1,7 +1,7 @@
 /**
  * Attributes and what hangs on an inode: getattr, setattr, access, extended attributes, statfs.
  */
-import { chain, finish, type MaybePromise, rescue } from '../base/maybe-promise.js';
+import { chain, finish, type MaybePromise } from '../base/maybe-promise.js';
 import { type Attr, isDir } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
@@ -9,7 +9,7 @@ import { limits } from '../proto/limits.js';
 import type { SetAttr } from '../proto/meta-methods.js';
 import type { FileOperations } from './file-operations.js';
 import type { FileState } from './file-state.js';
-import { type MountContext, staleIfGone } from './mount-context.js';
+import { existing, type MountContext } from './mount-context.js';
 import type { AttrChange, AttrReply, Request, SetxattrMode, StatfsReply } from './operations.js';
 
 const STATFS_BLOCK_BYTES = 4096;
@@ -29,14 +29,8 @@ export class AttrOperations {
   /** **Errors:** ESTALE when the inode is gone. */
   getattr(request: Request, ino: Ino, fh: number | undefined): MaybePromise<AttrReply> {
     const get = (): MaybePromise<Attr> => this.#mount.fs.call('getattr', { ino }, { request });
-    const attr = chain(this.#files.stateOf(request, fh), () => this.#existing('getattr', get));
+    const attr = chain(this.#files.stateOf(request, fh), () => existing('getattr', get));
     return chain(attr, (attr) => this.#mount.attrReply(this.#mount.learn(attr)));
-  }
-
-  #existing<T>(op: string, call: () => MaybePromise<T>): MaybePromise<T> {
-    return rescue(call, (error) => {
-      throw staleIfGone(error, op);
-    });
   }
 
   /**
@@ -51,7 +45,7 @@ export class AttrOperations {
     if (change.atime !== undefined) this.#mount.accesses?.forget(ino);
     const changes = change.size !== undefined;
     const call = (): MaybePromise<Attr> =>
-      this.#existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
+      existing('setattr', () => fs.call('setattr', { ino, set: setAttrOf(change) }, { request }));
     const set = (state: FileState | undefined): MaybePromise<Attr> => {
       if (state === undefined) return chain(call(), (attr) => this.#mount.learn(attr));
       const applied = (): MaybePromise<Attr> => chain(call(), (attr) => this.#applied(state, change, attr));
@@ -119,7 +113,7 @@ export class AttrOperations {
   getxattr(request: Request, ino: Ino, name: Uint8Array): MaybePromise<Uint8Array> {
     checkNamespace(name, 'getxattr');
     const call = () => this.#mount.fs.call('getxattr', { ino, name }, { request });
-    return chain(this.#existing('getxattr', call), ({ value }) => value);
+    return chain(existing('getxattr', call), ({ value }) => value);
   }
 
   /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC; EINVAL (name), EINVAL, EACCES (ACLs). */
@@ -132,12 +126,12 @@ export class AttrOperations {
     checkNamespace(attribute.name, 'setxattr');
     if (attribute.value.length > limits.xattrValueBytes) throw new FsError('E2BIG', 'setxattr');
     const call = () => this.#mount.fs.call('setxattr', { ino, ...attribute }, { request });
-    await this.#existing('setxattr', call);
+    await existing('setxattr', call);
   }
 
   async listxattr(request: Request, ino: Ino): Promise<Uint8Array[]> {
     const call = () => this.#mount.fs.call('listxattr', { ino }, { request });
-    return (await this.#existing('listxattr', call)).names;
+    return (await existing('listxattr', call)).names;
   }
 
   /** **Errors:** EROFS, EOPNOTSUPP, EINVAL, ENODATA, ESTALE. */
@@ -145,7 +139,7 @@ export class AttrOperations {
     this.#mount.assertWritable('removexattr');
     checkNamespace(name, 'removexattr');
     const call = () => this.#mount.fs.call('removexattr', { ino, name }, { request });
-    await this.#existing('removexattr', call);
+    await existing('removexattr', call);
   }
 }
 

@@ -12,7 +12,7 @@
  */
 
 import { makeLog } from '../base/log.js';
-import { chain, finish, type MaybePromise, rescue } from '../base/maybe-promise.js';
+import { chain, finish, type MaybePromise } from '../base/maybe-promise.js';
 import { boundedWait, endOf } from '../client/bounded-wait.js';
 import { type Attr, isDir, isRegular } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
@@ -23,7 +23,7 @@ import { FileReader } from './file-reader.js';
 import type { FileState } from './file-state.js';
 import { HandleTable } from './handle-table.js';
 import type { MountContext } from './mount-context.js';
-import { checkName, isFsError, staleIfGone } from './mount-context.js';
+import { checkName, existing, isFsError } from './mount-context.js';
 import { mayRead, mayWrite, O_EXCL, O_TRUNC } from './open-flags.js';
 import type { Entry, OpenReply, Request } from './operations.js';
 
@@ -62,10 +62,7 @@ export class FileOperations {
         () => this.#opened(state, flags),
       );
     return finish(
-      () =>
-        rescue(open, (error) => {
-          throw staleIfGone(error, 'open');
-        }),
+      () => existing('open', open),
       () => this.#tried(state),
     );
   }

@@ -3,7 +3,7 @@
  * reply's attributes pass through here, so that a program never sees attributes older than its own writes.
  */
 import { makeLog } from '../base/log.js';
-import { chain, type MaybePromise } from '../base/maybe-promise.js';
+import { chain, type MaybePromise, rescue } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { DroppedLease } from '../client/lease-cache.js';
 import { withinRecall } from '../client/lease-holder.js';
@@ -258,9 +258,15 @@ export const isFsError = (error: unknown, code: ErrnoName): boolean =>
  * another inode, by a rename over it, and that one is what the program asked for.
  * **Source:** fs/namei.c, retry_estale() and do_filp_open().
  */
-export function staleIfGone(error: unknown, op: string): unknown {
+function staleIfGone(error: unknown, op: string): unknown {
   return isFsError(error, 'ENOENT') ? new FsError('ESTALE', op, { cause: error }) : error;
 }
+
+/** What `call` gives. **Errors:** its own, as staleIfGone says them. */
+export const existing = <T>(op: string, call: () => MaybePromise<T>): MaybePromise<T> =>
+  rescue(call, (error) => {
+    throw staleIfGone(error, op);
+  });
 
 /** **Errors:** ENAMETOOLONG. */
 export function checkName(name: Uint8Array, op: string): void {

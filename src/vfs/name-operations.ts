@@ -8,7 +8,7 @@ import { FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { ownerOf } from './file-operations.js';
-import { checkName, type MountContext, staleIfGone } from './mount-context.js';
+import { checkName, existing, type MountContext } from './mount-context.js';
 import type { Entry, RenameMode, Request } from './operations.js';
 
 /** What is to be made; `umask` counts where the directory has no default ACL. */
@@ -108,13 +108,12 @@ export class NameOperations {
     return chain(renamed, () => this.#mount.moved(parents));
   }
 
-  async readlink(request: Request, ino: Ino): Promise<Uint8Array> {
-    try {
-      const { fs, accesses } = this.#mount;
+  readlink(request: Request, ino: Ino): MaybePromise<Uint8Array> {
+    const { fs, accesses } = this.#mount;
+    const read = (): MaybePromise<{ target: Uint8Array }> => {
       const reading = fs.call('readlink', { ino }, { request });
-      return (await (accesses?.reading(request, ino, reading) ?? reading)).target;
-    } catch (error) {
-      throw staleIfGone(error, 'readlink');
-    }
+      return accesses?.reading(request, ino, reading) ?? reading;
+    };
+    return chain(existing('readlink', read), ({ target }) => target);
   }
 }
