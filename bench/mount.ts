@@ -124,7 +124,7 @@ function rows(contenders: readonly Contender[]) {
     .map(({ name, unit }) => {
       const columns = contenders.map((each) => ({ name: each.name, rates: each.rates.get(name) ?? [] }));
       const perSecond = Object.fromEntries(columns.map((each) => [each.name, median(each.rates)]));
-      return { name, unit, runs: columns[0]?.rates.length ?? 0, perSecond };
+      return { name, unit, runs: columns[0]?.rates.length ?? 0, perSecond, columns };
     });
 }
 

@@ -38,6 +38,9 @@ import { Revalidation } from './revalidation.js';
 import { makeWriter } from './session-writer.js';
 import { Xattrs } from './xattrs.js';
 
+/** Until what nobody needs any more is deleted, many at once. */
+const TIDY_MS = 50;
+
 export interface PartsOptions {
   readonly cacheDir: string;
   /** Changes nothing by itself: everything goes to the metadata server at once. */
@@ -113,6 +116,11 @@ export function makeParts(
   };
   const db = openMountDatabase(options.cacheDir);
   const kept: KeptWrites = new KeptWrites(db, {
+    later: (run) => {
+      clock.after(TIDY_MS, () => {
+        if (db.isOpen) run();
+      });
+    },
     unanswered: (ino) => journal.lastOf(ino),
     term: () => (link.leasesTrustedMs > 0 ? link.lapses + allReturned : Number.NaN),
   });
@@ -149,7 +157,8 @@ export function makeParts(
     session: () => link.session,
     isTrusted,
     observer: options.ownObserver,
-    onVersion: (attr) => kept.version(attr.ino, attr),
+    follow: (states) => kept.versions(states),
+    onChangedThere: (states) => kept.changedThere(states),
     onGone: (ino) => kept.gone(ino),
   });
   const holder: LeaseHolder = new LeaseHolder(

@@ -153,6 +153,16 @@ export class Filesystem {
     return this.#parts.calls.call(method, args, options);
   }
 
+  /** Whether there is no such name, as is known here; `call` would throw ENOENT for a lookup. */
+  lacksName(parent: Ino, name: Uint8Array): boolean {
+    return this.#parts.calls.lacksName(parent, name);
+  }
+
+  /** Whether there is no such extended attribute, as is known here; `call` would throw ENODATA for getxattr. */
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    return this.#parts.calls.lacksXattr(ino, name);
+  }
+
   /**
    * A descriptor of a file is closed. True: what is pending of it is safe on this machine, and whoever else wants
    * to see the file waits for it. **Errors:** ENOSPC, EIO of this machine's disk.
@@ -204,6 +214,7 @@ export class Filesystem {
     await this.#parts.remembering.close();
     await this.#link.close();
     this.journal.close();
+    this.#parts.kept.tidy();
     this.#parts.db.close();
     this.#links.close();
     await this.#parts.blocks.close({ drains: true });

@@ -209,10 +209,15 @@ export class Journal {
     this.#db.run('INSERT INTO entries(number, entry) VALUES (?, ?)', number, packr.pack(entry));
   }
 
-  /** **Errors:** ENOSPC, EIO of this machine's disk; it is not done then. */
-  append(entry: JournalEntry, inodes: readonly Ino[]): void {
+  /** `also` is written with it, or neither is. **Errors:** ENOSPC, EIO of this machine's disk; it is not done then. */
+  append(entry: JournalEntry, inodes: readonly Ino[], also?: () => void): void {
     const number = this.#next;
-    this.#insert(number, entry);
+    if (also === undefined) this.#insert(number, entry);
+    else
+      this.#db.transaction(() => {
+        this.#insert(number, entry);
+        also();
+      });
     this.#next++;
     this.#entries.push({ number, entry, inodes });
     for (const ino of inodes) this.#touched.set(ino, number);

@@ -30,7 +30,7 @@ export async function commitKept(options: KeptCommitsOptions, args: CommitArgs):
     return since === undefined ? file : { ...file, since };
   });
   const reply = await commit({ ...args, files });
-  for (const attr of reply.attrs) kept.version(attr.ino, attr);
+  kept.changedThere(reply.attrs);
   for (const { ino, since } of files) {
     if (since === undefined || !reply.missing.includes(ino)) continue;
     kept.overtaken(ino, (write) => lost.written(write, OVERTAKEN));

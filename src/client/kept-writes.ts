@@ -28,6 +28,14 @@ const packr = new Packr({ useRecords: false });
 /** Which state of an inode: versions alone are the same for what this mount and others make of one before. */
 export type InodeState = Pick<Attr, 'version' | 'ctime'>;
 
+export type ChangedState = Pick<Attr, 'ino' | 'version' | 'ctime'>;
+
+/** See KeptWrites.versions. */
+export interface Following {
+  readonly write: () => void;
+  readonly written: () => void;
+}
+
 interface KeptPiece {
   readonly offset: number;
   readonly bytes: Buffer;
@@ -68,6 +76,7 @@ const SELECT = `SELECT id, generation, ino, version, ctime_sec AS ctimeSec, ctim
   FROM written JOIN pieces USING(id)`;
 const SELECT_PART = `${SELECT} WHERE id = ?`;
 const SELECT_LEFT = `${SELECT} WHERE generation < ? ORDER BY generation, ino, id`;
+const FOLLOW = 'UPDATE written SET version = ?, ctime_sec = ?, ctime_nsec = ? WHERE id = ?';
 const DELETE = ['DELETE FROM written WHERE id = ?', 'DELETE FROM pieces WHERE id = ?'] as const;
 
 /** This program has written it. */
@@ -117,6 +126,8 @@ interface Kept {
 }
 
 export interface KeptUnder {
+  /** Runs something soon, while the database is open. */
+  readonly later: (run: () => void) => void;
   /** The journal's last entry about an inode that the server has not answered for; 0: none. */
   readonly unanswered: (ino: Ino) => number;
   /** Another one when leases from before may have ended; no number is one with leases that cannot be trusted now. */
@@ -124,7 +135,11 @@ export interface KeptUnder {
 }
 
 /** For what an earlier daemon has left: nothing more is kept. */
-export const KEPT_BEFORE: KeptUnder = { unanswered: () => 0, term: () => Number.NaN };
+export const KEPT_BEFORE: KeptUnder = {
+  later: (run) => run(),
+  unanswered: () => 0,
+  term: () => Number.NaN,
+};
 
 export class KeptWrites {
   readonly #db: Database;
@@ -135,6 +150,7 @@ export class KeptWrites {
   /** Files that others have changed while bytes were pending, until none are: in which state those were written. */
   readonly #overtaken = new Map<Ino, InodeState>();
   #bytes = 0;
+  #doomed: number[] = [];
   /** Rises with every daemon and every session. */
   #generation: number;
   #nextId: number;
@@ -173,7 +189,7 @@ export class KeptWrites {
     if (kept === undefined) return;
     if (size !== undefined && kept.parts.some(({ entry }) => entry > 0)) this.#cut(file.ino, size);
     if (!kept.isPending) return;
-    if (file.isClean) this.#committed(file.ino, kept);
+    if (file.isClean) this.#committed(file.ino, kept, this.#doom);
     else this.#write(file, kept.state, kept.term);
   }
 
@@ -209,15 +225,41 @@ export class KeptWrites {
     this.#kept.set(ino, { file, term, writtenAt, state: { version, ctime }, parts, isPending: true });
   }
 
-  /** This mount has changed the inode. */
-  version(ino: Ino, { version, ctime }: InodeState): void {
+  /**
+   * This mount changes inodes, into these states: `write` writes that down, in the caller's transaction, and `written`
+   * is to be called once that is committed. Undefined: nothing that is kept follows.
+   */
+  versions(states: readonly ChangedState[]): Following | undefined {
+    const follow = this.#kept.size === 0 ? [] : states.filter((state) => this.#follows(state));
+    if (follow.length === 0) return undefined;
+    return {
+      write: () => {
+        for (const { ino, version, ctime } of follow)
+          for (const { id } of this.#kept.get(ino)?.parts ?? [])
+            this.#db.run(FOLLOW, version, ctime.sec, ctime.nsec, id);
+      },
+      written: () => {
+        for (const { ino, version, ctime } of follow) {
+          const kept = this.#kept.get(ino);
+          if (kept !== undefined) kept.state = { version, ctime };
+        }
+      },
+    };
+  }
+
+  #follows({ ino, version }: ChangedState): boolean {
     const kept = this.#kept.get(ino);
-    if (kept === undefined || kept.state.version >= version) return;
-    // Then others' changes may be among those before it.
-    if (kept.term !== this.#under.term() && kept.state.version + 1 !== version) return;
-    kept.state = { version, ctime };
-    const sql = 'UPDATE written SET version = ?, ctime_sec = ?, ctime_nsec = ? WHERE id = ?';
-    for (const { id } of kept.parts) this.#db.run(sql, version, ctime.sec, ctime.nsec, id);
+    if (kept === undefined || kept.state.version >= version) return false;
+    // Otherwise others' changes may be among those before it.
+    return kept.term === this.#under.term() || kept.state.version + 1 === version;
+  }
+
+  /** This mount has changed inodes at the server. */
+  changedThere(states: readonly ChangedState[]): void {
+    const following = this.versions(states);
+    if (following === undefined) return;
+    this.#db.transaction(following.write);
+    following.written();
   }
 
   /** This mount has removed the inode. */
@@ -264,10 +306,10 @@ export class KeptWrites {
   }
 
   /** Nothing is pending any more of what is kept. */
-  #committed(ino: Ino, kept: Kept): void {
+  #committed(ino: Ino, kept: Kept, dispose = this.#delete): void {
     kept.isPending = false;
     const last = kept.parts.at(-1);
-    if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last);
+    if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last, dispose);
     else this.#wait(last);
   }
 
@@ -303,11 +345,11 @@ export class KeptWrites {
     this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
   }
 
-  #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean): void {
+  #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean, dispose = this.#delete): void {
     const going = kept.parts.filter(goes);
     if (going.length === 0) return;
     for (const { bytes } of going) this.#bytes -= bytes;
-    this.#delete(going.map(({ id }) => id));
+    dispose(going.map(({ id }) => id));
     const parts = kept.parts.filter((part) => !goes(part));
     if (parts.length === 0) this.#kept.delete(ino);
     else this.#kept.set(ino, { ...kept, parts });
@@ -333,8 +375,23 @@ export class KeptWrites {
     this.#delete(parts.map(({ id }) => id));
   }
 
-  #delete(ids: readonly number[]): void {
+  readonly #delete = (ids: readonly number[]): void => {
     for (const id of ids) for (const sql of DELETE) this.#db.run(sql, id);
+  };
+
+  /**
+   * Nobody asks for these any more: they are deleted soon, many at once. Left over by a killed daemon they are what
+   * they would be had it been killed a moment earlier.
+   */
+  readonly #doom = (ids: readonly number[]): void => {
+    if (this.#doomed.length === 0) this.#under.later(() => this.tidy());
+    this.#doomed.push(...ids);
+  };
+
+  /** Deletes what is only waiting for that. */
+  tidy(): void {
+    const doomed = this.#doomed.splice(0);
+    if (doomed.length > 0) this.#db.transaction(() => this.#delete(doomed));
   }
 
   /**

@@ -132,6 +132,11 @@ export class LeaseCache {
     return child === undefined ? undefined : this.#leases.get(child)?.attr;
   }
 
+  /** Whether there is no such name, for certain. */
+  lacks(parent: Ino, name: Uint8Array): boolean {
+    return this.#options.trustedMs() > 0 && this.#child(parent, keyOf(name)) === null;
+  }
+
   #child(parent: Ino, key: string): Ino | null | undefined {
     if (isDots(key)) return undefined;
     const leased = this.#leases.get(parent);

@@ -147,6 +147,12 @@ export class LeasedRows {
     }
   }
 
+  /** Whether there is the inode, and no such attribute of it, for certain. */
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    const known = this.#options.isExclusive(ino) ? this.#known.get(ino) : undefined;
+    return known?.row !== undefined && !known.xattrs.has(textOf(name));
+  }
+
   #of(ino: Ino): Known {
     return this.#options.isExclusive(ino) ? this.#must(ino) : notCovered();
   }

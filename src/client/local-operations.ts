@@ -7,6 +7,7 @@
  * be about the same rows. Whatever changes something there waits until the journal is empty.
  */
 import type { Timespec } from '../base/clock.js';
+import { attrOf } from '../names/inode.js';
 import { type NamespaceMethod, namespace } from '../names/namespace.js';
 import { type Answer, type Operation, type Outcome, runSync } from '../names/operation.js';
 import { attrsOf, changedOf } from '../names/reply-attrs.js';
@@ -20,6 +21,7 @@ import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 
 import type { Journal, JournalEntry } from './journal.js';
+import type { ChangedState, Following } from './kept-writes.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 import type { ReservedIds } from './reserved-ids.js';
@@ -35,8 +37,10 @@ export interface LocalOperationsOptions {
   readonly session: () => SessionId | undefined;
   /** Whether leases can be trusted now. */
   readonly isTrusted: () => boolean;
-  /** An inode has a new version, by this mount's doing. */
-  readonly onVersion: (attr: Pick<Attr, 'ino' | 'version' | 'ctime'>) => void;
+  /** See KeptWrites.versions. */
+  readonly follow: (states: readonly ChangedState[]) => Following | undefined;
+  /** The server has changed inodes for this mount. */
+  readonly onChangedThere: (states: readonly ChangedState[]) => void;
   readonly onGone: (ino: Ino) => void;
   /** For tests. */
   readonly observer?: OwnObserver | undefined;
@@ -109,6 +113,18 @@ export class LocalOperations {
     return subjectsOf(args).every((ino) => this.rows.has(ino));
   }
 
+  /** Whether there is no such extended attribute, for certain: what getxattr would have failed for. */
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    const { observer } = this.#options;
+    const session = this.#options.session();
+    if (session === undefined || !this.#options.isTrusted() || !this.rows.lacksXattr(ino, name)) return false;
+    observer?.refused(
+      { method: 'getxattr', args: { ino, name }, session, now: this.#options.now() },
+      new FsError('ENODATA', 'getxattr'),
+    );
+    return true;
+  }
+
   #run(method: NamespaceMethod, given: Subjects): unknown {
     // A driver's memory is another request's once this one is answered.
     const args = isJournalled(method) ? withOwnBytes(given) : given;
@@ -165,9 +181,17 @@ export class LocalOperations {
       version,
       ctime,
     ]);
-    const entry = { method, args, now, saw: seen, ...(born === undefined ? {} : { ino: born }) };
     if (changes.length > 0) {
-      this.#options.journal.append(entry, [...saw.keys(), ...(born === undefined ? [] : [born])]);
+      const inodes = [...saw.keys()];
+      if (born !== undefined) inodes.push(born);
+      const following = this.#options.follow(changes.flatMap(newState));
+      const entry = { method, args, now, saw: seen };
+      this.#options.journal.append(
+        born === undefined ? entry : { ...entry, ino: born },
+        inodes,
+        following?.write,
+      );
+      following?.written();
       this.rows.apply(changes);
       this.#mirror(changes, born);
     }
@@ -180,8 +204,7 @@ export class LocalOperations {
     for (const change of changes) {
       if ('put' in change) {
         if (change.put === 'inode') {
-          const { parent: _parent, target: _target, ...attr } = change.row;
-          this.#options.onVersion(attr);
+          const attr = attrOf(change.row);
           if (change.row.ino === born) cache.born(attr);
           else cache.attr(attr);
         } else if (change.put === 'dentry')
@@ -279,7 +302,7 @@ export class LocalOperations {
     if (!isNamespace(method)) return;
     const changes = metaMethods[method].kind === 'mutation';
     if (changes) for (const ino of subjectsOf(args)) this.rows.drop(ino);
-    if (changes) for (const state of changedOf(method, reply as never)) this.#options.onVersion(state);
+    if (changes) this.#options.onChangedThere(changedOf(method, reply as never));
     for (const attr of attrsOf(method, reply as never)) {
       // While the outcome of some change is not known nothing is learned.
       if (attr.exclusive !== true || !this.#options.cache.isExclusive(attr.ino)) continue;
@@ -325,6 +348,9 @@ export class LocalOperations {
     this.#returns = [];
   }
 }
+
+const newState = (change: RowChange): InodeRow[] =>
+  'put' in change && change.put === 'inode' ? [change.row] : [];
 
 /** The same arguments, names and values copied. */
 function withOwnBytes(args: Subjects): Subjects {

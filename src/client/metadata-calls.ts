@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Attr } from '../proto/attr.js';
 import { FsError } from '../proto/errno.js';
+import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
@@ -73,6 +74,16 @@ export class MetadataCalls {
     return this.#send(method, args, options).then((reply) =>
       own.isBehind(method, reply) ? this.#afterJournal(method, args, options) : reply,
     );
+  }
+
+  /** Whether a lookup would fail with ENOENT, as is known here; throwing that takes as long as a small change. */
+  lacksName(parent: Ino, name: Uint8Array): boolean {
+    return this.#gate === undefined && this.#options.leases.lacks(parent, name);
+  }
+
+  /** The same of getxattr and ENODATA. */
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    return this.#gate === undefined && this.#options.own.lacksXattr(ino, name);
   }
 
   /** **Errors:** the method's. */

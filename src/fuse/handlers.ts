@@ -12,7 +12,7 @@
  */
 import { chain, type MaybePromise } from '../base/maybe-promise.js';
 import { S_ISGID, S_ISUID } from '../proto/attr.js';
-import { FsError } from '../proto/errno.js';
+import { type ErrnoName, FsError } from '../proto/errno.js';
 import { asIno, type Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { OpenReply, Operations, RenameMode, SetxattrMode } from '../vfs/operations.js';
@@ -32,8 +32,13 @@ export interface DataReply {
   readonly bytes: number;
 }
 
-/** A sealed-later frame, file data, or success without a result. */
-export type Reply = encode.Frame | DataReply | undefined;
+/** An error that was found without one being thrown. */
+export interface ErrorReply {
+  readonly errno: ErrnoName;
+}
+
+/** A sealed-later frame, file data, an error, or success without a result. */
+export type Reply = encode.Frame | DataReply | ErrorReply | undefined;
 
 /** What a handler is given besides the body. */
 export interface Call {
@@ -57,6 +62,14 @@ export function inoOf(nodeid: number, op: string): Ino {
 
 const nothing = (): undefined => undefined;
 const done = (result: MaybePromise<void>): MaybePromise<undefined> => chain(result, nothing);
+
+const NO_SUCH_NAME: ErrorReply = { errno: 'ENOENT' };
+
+function lookup({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
+  const name = decode.decodeName(body, 'lookup');
+  if (operations.lacksName(ino, name)) return NO_SUCH_NAME;
+  return chain(operations.lookup(request, ino, name), encode.encodeEntry);
+}
 
 function getattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
   const { flags, fh } = decode.decodeGetattr(body);
@@ -231,8 +244,11 @@ function xattrReply(value: Uint8Array, room: number, op: string): Reply {
   return encode.encodeBytes(value);
 }
 
+const NO_SUCH_XATTR: ErrorReply = { errno: 'ENODATA' };
+
 function getxattr({ operations, request, ino }: Call, body: Buffer): MaybePromise<Reply> {
   const { room, name } = decode.decodeGetxattr(body);
+  if (operations.lacksXattr(ino, name)) return NO_SUCH_XATTR;
   return chain(operations.getxattr(request, ino, name), (value) => xattrReply(value, room, 'getxattr'));
 }
 
@@ -263,11 +279,7 @@ function setxattr({ operations, request, ino, agreement }: Call, body: Buffer): 
 }
 
 const table: readonly (readonly [number, Handler])[] = [
-  [
-    Opcode.LOOKUP,
-    ({ operations, request, ino }, body) =>
-      chain(operations.lookup(request, ino, decode.decodeName(body, 'lookup')), encode.encodeEntry),
-  ],
+  [Opcode.LOOKUP, lookup],
   [Opcode.GETATTR, getattr],
   [Opcode.STATX, statx],
   [Opcode.SETATTR, setattr],

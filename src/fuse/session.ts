@@ -16,7 +16,7 @@
  */
 import { InvariantError } from '../base/assert.js';
 import { makeLog } from '../base/log.js';
-import { FsError } from '../proto/errno.js';
+import { Errno, FsError } from '../proto/errno.js';
 import type { Operations } from '../vfs/operations.js';
 import { FUSE_MAJOR, Opcode, opcodeName } from './abi.js';
 import { passSignalOn } from './caller-signals.js';
@@ -180,6 +180,7 @@ export class Session {
 
   #answer(header: Header, reply: Reply): void {
     if (reply === undefined) this.#port.sendFrame(header, 0, encodeEmpty());
+    else if ('errno' in reply) this.#port.sendFrame(header, Errno[reply.errno], encodeEmpty());
     else if ('parts' in reply) this.#port.sendData(header, reply.parts, reply.bytes);
     else this.#port.sendFrame(header, 0, reply);
   }

@@ -61,9 +61,28 @@ export function* inodeOf(dentry: DentryRow): Reading<InodeRow> {
   return present(yield* ask({ read: 'inode', ino: dentry.ino }), `dentry leads to inode ${dentry.ino}`);
 }
 
-/** The row with some columns changed and its version risen. */
-export function changed(row: InodeRow, change: Partial<Omit<InodeRow, 'ino' | 'version'>>): InodeRow {
-  return { ...row, ...change, version: row.version + 1 };
+type Fixed = 'ino' | 'rdev' | 'crtime' | 'version' | 'target' | 'lease' | 'exclusive';
+type Change = { readonly [K in Exclude<keyof InodeRow, Fixed>]?: InodeRow[K] | undefined };
+
+/** The row with some columns changed and its version risen. Column by column: spreading both takes several times as long. */
+export function changed(row: InodeRow, change: Change): InodeRow {
+  return {
+    ino: row.ino,
+    mode: change.mode ?? row.mode,
+    nlink: change.nlink ?? row.nlink,
+    uid: change.uid ?? row.uid,
+    gid: change.gid ?? row.gid,
+    rdev: row.rdev,
+    size: change.size ?? row.size,
+    allocated: change.allocated ?? row.allocated,
+    atime: change.atime ?? row.atime,
+    mtime: change.mtime ?? row.mtime,
+    ctime: change.ctime ?? row.ctime,
+    crtime: row.crtime,
+    version: row.version + 1,
+    parent: change.parent === undefined ? row.parent : change.parent,
+    target: row.target,
+  };
 }
 
 export const putInode = (row: InodeRow): RowChange => ({ put: 'inode', row });
@@ -126,8 +145,9 @@ export function rootInode(now: Timespec): InodeRow {
 
 /** What crosses the wire of a row. */
 export function attrOf(row: InodeRow): Attr {
-  const { parent: _parent, target: _target, ...attr } = row;
-  return attr;
+  // Each by name: it is made at every change, and copying all but two takes several times as long.
+  const { ino, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, ctime, crtime, version } = row;
+  return { ino, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, ctime, crtime, version };
 }
 
 /** The inodes whose rows are among these changes, as they are afterwards. */

@@ -36,12 +36,16 @@ export function* setattr(
   if (set.mode !== undefined) changes.push(...(yield* aclAfterChmod(before, mode)));
   const sets = Object.keys(set).some((key) => key !== 'clearPrivileges');
   if (!sets && changes.length === 0 && mode === before.mode) return { reply: attrOf(before), changes: [] };
+  const at = (time: SetAttr['atime']) => (time === 'now' ? context.now : time);
   const row = changed(before, {
-    ...resized,
+    size: resized?.size,
+    allocated: resized?.allocated,
     mode,
-    uid: set.uid ?? before.uid,
-    gid: set.gid ?? before.gid,
-    ...newTimes(context, before, set, resized !== undefined),
+    uid: set.uid,
+    gid: set.gid,
+    atime: at(set.atime),
+    mtime: at(set.mtime) ?? (resized === undefined ? undefined : context.now),
+    ctime: at(set.ctime) ?? context.now,
   });
   return { reply: attrOf(row), changes: [...changes, putInode(row)] };
 }
@@ -64,18 +68,4 @@ function* resize(
 function newMode(mode: number, set: SetAttr, cleared: boolean): number {
   if (set.mode !== undefined) return (mode & S_IFMT) | (set.mode & 0o7777);
   return cleared ? unprivilegedMode(mode) : mode;
-}
-
-function newTimes(
-  context: OperationContext,
-  row: InodeRow,
-  set: SetAttr,
-  resized: boolean,
-): Pick<InodeRow, 'atime' | 'mtime' | 'ctime'> {
-  const at = (time: SetAttr['atime']) => (time === 'now' ? context.now : time);
-  return {
-    atime: at(set.atime) ?? row.atime,
-    mtime: at(set.mtime) ?? (resized ? context.now : row.mtime),
-    ctime: at(set.ctime) ?? context.now,
-  };
 }

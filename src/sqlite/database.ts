@@ -46,6 +46,7 @@ export interface Database {
   readonly path: string;
   /** Whether a transaction is open. */
   readonly inTransaction: boolean;
+  readonly isOpen: boolean;
   run(sql: string, ...params: SqlValue[]): { changes: number };
   /** Several statements without parameters or results, for schemas. */
   exec(sql: string): void;
@@ -278,6 +279,10 @@ class OpenDatabase implements Database {
 
   get inTransaction(): boolean {
     return this.#raw.inTransaction;
+  }
+
+  get isOpen(): boolean {
+    return this.#raw.open;
   }
 
   /** Sets or asks; the first column of the first row, 0 when there is none. */

@@ -3,7 +3,7 @@
  */
 import { chain, finish, type MaybePromise } from '../base/maybe-promise.js';
 import { type Attr, isDir } from '../proto/attr.js';
-import { FsError } from '../proto/errno.js';
+import { type ErrnoName, FsError } from '../proto/errno.js';
 import type { Ino } from '../proto/ids.js';
 import { limits } from '../proto/limits.js';
 import type { SetAttr } from '../proto/meta-methods.js';
@@ -116,6 +116,10 @@ export class AttrOperations {
     return chain(existing('getxattr', call), ({ value }) => value);
   }
 
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    return namespaceProblem(name) === undefined && this.#mount.fs.lacksXattr(ino, name);
+  }
+
   /** **Errors:** EROFS, EOPNOTSUPP, E2BIG, EEXIST, ENODATA, ESTALE, ENOSPC; EINVAL (name), EINVAL, EACCES (ACLs). */
   async setxattr(
     request: Request,
@@ -144,15 +148,21 @@ export class AttrOperations {
 }
 
 /**
- * **Errors:** ERANGE (length), EOPNOTSUPP (namespace), EINVAL (nothing after it). **Source:** xattr_resolve_name
- * (fs/xattr.c).
+ * What is wrong with the name of an extended attribute: ERANGE (length), EOPNOTSUPP (namespace), EINVAL (nothing
+ * after it). **Source:** xattr_resolve_name (fs/xattr.c).
  */
-function checkNamespace(name: Uint8Array, op: string): void {
-  if (name.length > limits.xattrNameBytes) throw new FsError('ERANGE', op);
-  if (ACL_NAMES.some((acl) => acl.equals(name))) return;
+function namespaceProblem(name: Uint8Array): ErrnoName | undefined {
+  if (name.length > limits.xattrNameBytes) return 'ERANGE';
+  if (ACL_NAMES.some((acl) => acl.equals(name))) return undefined;
   const prefix = XATTR_NAMESPACES.find((prefix) => prefix.equals(name.subarray(0, prefix.length)));
-  if (prefix === undefined) throw new FsError('EOPNOTSUPP', op);
-  if (name.length === prefix.length) throw new FsError('EINVAL', op);
+  if (prefix === undefined) return 'EOPNOTSUPP';
+  return name.length === prefix.length ? 'EINVAL' : undefined;
+}
+
+/** **Errors:** those of namespaceProblem. */
+function checkNamespace(name: Uint8Array, op: string): void {
+  const problem = namespaceProblem(name);
+  if (problem !== undefined) throw new FsError(problem, op);
 }
 
 function setAttrOf(change: AttrChange): SetAttr {

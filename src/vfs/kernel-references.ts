@@ -55,12 +55,10 @@ export class KernelReferences {
   }
 
   /** Runs a removal that lets the session hold what loses its last name. **Errors:** `call`'s. */
-  removing(
-    call: (hold: { hold: true }, late: (reply: Removal) => void) => MaybePromise<Removal>,
-  ): MaybePromise<void> {
+  removing(call: (holds: true, late: (reply: Removal) => void) => MaybePromise<Removal>): MaybePromise<void> {
     const { generation } = this.#fs;
     const late = (reply: Removal): void => this.#removed(reply, generation);
-    return this.#opens.removing(() => chain(call({ hold: true }, late), late));
+    return this.#opens.removing(() => chain(call(true, late), late));
   }
 
   #removed({ held }: Removal, generation: number): void {

@@ -126,11 +126,11 @@ export class MountContext {
 
   /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
   removing(
-    call: (hold: { hold?: true }, late: (reply: { held?: Ino }) => void) => MaybePromise<{ held?: Ino }>,
+    call: (holds: boolean, late: (reply: { held?: Ino }) => void) => MaybePromise<{ held?: Ino }>,
   ): MaybePromise<void> {
     if (this.references !== undefined) return this.references.removing(call);
     return chain(
-      call({}, () => {}),
+      call(false, () => {}),
       () => {},
     );
   }

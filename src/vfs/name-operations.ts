@@ -77,16 +77,22 @@ export class NameOperations {
   unlink(request: Request, parent: Ino, name: Uint8Array): MaybePromise<void> {
     this.#mount.assertWritable('unlink');
     checkName(name, 'unlink');
-    return this.#mount.removing((hold, onLate) =>
-      this.#mount.fs.call('unlink', { parent, name, ...hold }, { request, onLate }),
+    return this.#mount.removing((holds, onLate) =>
+      this.#mount.fs.call('unlink', holds ? { parent, name, hold: true } : { parent, name }, {
+        request,
+        onLate,
+      }),
     );
   }
 
   rmdir(request: Request, parent: Ino, name: Uint8Array): MaybePromise<void> {
     this.#mount.assertWritable('rmdir');
     checkName(name, 'rmdir');
-    return this.#mount.removing((hold, onLate) =>
-      this.#mount.fs.call('rmdir', { parent, name, ...hold }, { request, onLate }),
+    return this.#mount.removing((holds, onLate) =>
+      this.#mount.fs.call('rmdir', holds ? { parent, name, hold: true } : { parent, name }, {
+        request,
+        onLate,
+      }),
     );
   }
 
@@ -99,10 +105,11 @@ export class NameOperations {
     this.#mount.assertWritable('rename');
     checkName(from.name, 'rename');
     checkName(to.name, 'rename');
-    const whiteout = how.whiteout ? { whiteout: ownerOf(request) } : {};
-    const args = { ...from, newParent: to.parent, newName: to.name, mode: how.mode, ...whiteout };
-    const renamed = this.#mount.removing((hold, onLate) =>
-      this.#mount.fs.call('rename', { ...args, ...hold }, { request, onLate }),
+    const { parent, name } = from;
+    const move = { parent, name, newParent: to.parent, newName: to.name, mode: how.mode };
+    const args = how.whiteout ? { ...move, whiteout: ownerOf(request) } : move;
+    const renamed = this.#mount.removing((holds, onLate) =>
+      this.#mount.fs.call('rename', holds ? { ...args, hold: true } : args, { request, onLate }),
     );
     const parents = how.mode === 'exchange' ? [from.parent, to.parent] : [to.parent];
     return chain(renamed, () => this.#mount.moved(parents));

@@ -124,6 +124,11 @@ export interface FileLock {
 
 export interface Operations {
   lookup(req: Request, parent: Ino, name: Uint8Array): MaybePromise<Entry>;
+  /**
+   * Whether it is known that `lookup` would fail with ENOENT. Most of what is about to be made is looked up
+   * first, and an error thrown through compiled code costs as much as making it.
+   */
+  lacksName(parent: Ino, name: Uint8Array): boolean;
   /** The kernel has let go of `count` of the references it got by lookup and the creating operations. */
   forget(ino: Ino, count: number): void;
   getattr(req: Request, ino: Ino, fh: number | undefined): MaybePromise<AttrReply>;
@@ -243,6 +248,8 @@ export interface Operations {
   syncfs(req: Request): MaybePromise<void>;
 
   getxattr(req: Request, ino: Ino, name: Uint8Array): MaybePromise<Uint8Array>;
+  /** The same of getxattr and ENODATA: the kernel asks for the capabilities of every file that is written to. */
+  lacksXattr(ino: Ino, name: Uint8Array): boolean;
   setxattr(
     req: Request,
     ino: Ino,

@@ -10,6 +10,7 @@ import { makeLog } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Filesystem } from '../client/filesystem.js';
 import type { Ino, LockOwner } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
 import type { AccessPolicy } from './access-times.js';
 import { AttrOperations } from './attr-operations.js';
 import { DataOperations } from './data-operations.js';
@@ -90,6 +91,10 @@ export class Vfs implements Operations {
 
   lookup(req: Request, parent: Ino, name: Uint8Array): MaybePromise<Entry> {
     return this.#names.lookup(req, parent, name);
+  }
+
+  lacksName(parent: Ino, name: Uint8Array): boolean {
+    return name.length <= limits.nameBytes && this.#mount.fs.lacksName(parent, name);
   }
 
   forget(ino: Ino, count: number): void {
@@ -279,6 +284,10 @@ export class Vfs implements Operations {
 
   getxattr(req: Request, ino: Ino, name: Uint8Array): MaybePromise<Uint8Array> {
     return this.#attrs.getxattr(req, ino, name);
+  }
+
+  lacksXattr(ino: Ino, name: Uint8Array): boolean {
+    return this.#attrs.lacksXattr(ino, name);
   }
 
   setxattr(

@@ -30,13 +30,18 @@ class Rig {
   unanswered = 0;
   term = 1;
   readonly kept: KeptWrites;
+  readonly later: (() => void)[] = [];
   #second = 100;
 
   constructor(t: Test) {
     this.dir = t.testdir();
     this.db = openMountDatabase(this.dir);
     t.teardown(() => this.db.close());
-    this.kept = new KeptWrites(this.db, { unanswered: () => this.unanswered, term: () => this.term });
+    this.kept = new KeptWrites(this.db, {
+      later: (run) => this.later.push(run),
+      unanswered: () => this.unanswered,
+      term: () => this.term,
+    });
   }
 
   /** Bytes come into a chunk of their own. */
@@ -132,12 +137,12 @@ t.test('once its lease may have ended, a commit says in which state the file has
   const chunk = rig.write('mine', 0);
   t.ok(rig.kept.keep(rig.file, state(4, 4)));
   t.equal(rig.kept.since(INO), undefined);
-  rig.kept.version(INO, state(6, 6));
+  rig.kept.changedThere([{ ino: INO, ...state(6, 6) }]);
   rig.term = 2;
   t.strictSame(rig.kept.since(INO), state(6, 6));
-  rig.kept.version(INO, state(8, 8));
+  rig.kept.changedThere([{ ino: INO, ...state(8, 8) }]);
   t.strictSame(rig.kept.since(INO), state(6, 6), 'others may have made 7');
-  rig.kept.version(INO, state(7, 7));
+  rig.kept.changedThere([{ ino: INO, ...state(7, 7) }]);
   t.strictSame(rig.kept.since(INO), state(7, 7));
   const elsewhere: string[] = [];
   rig.kept.overtaken(INO, (write) => elsewhere.push(contentOf(write)));
@@ -225,9 +230,52 @@ t.test('what this mount changes at the server by other means is not taken for ot
       return { missing: [], attrs: [] };
     },
     // A rename was on its way.
-    untilQuiet: async () => rig.kept.version(INO, state(2, 5)),
+    untilQuiet: async () => rig.kept.changedThere([{ ino: INO, ...state(2, 5) }]),
     onOvertaken: () => t.fail('it is not'),
   };
   await commitKept(committing, { chunks: [], files: [file], durable: false });
   t.strictSame(sinces, [state(2, 5)]);
+});
+
+t.test('what nobody can reach any more is deleted later, many files at once', async (t) => {
+  const rig = new Rig(t);
+  rig.write('mine', 0);
+  t.ok(rig.kept.keep(rig.file, state(4, 4)));
+  const other = new PendingFile(asIno(INO + 1));
+  const chunk = new PendingChunk(Buffer.alloc(100));
+  chunk.append(other, 0, Buffer.from('other'), at(50));
+  t.ok(rig.kept.keep(other, state(4, 4)));
+  for (const file of [rig.file, other]) {
+    file.truncate(0);
+    rig.kept.changed(file, 0);
+    t.notOk(rig.kept.holds(file));
+  }
+  t.equal(rig.text, 'mine; other', 'it is still there');
+  t.equal(rig.later.length, 1);
+  rig.later[0]?.();
+  t.equal(rig.text, '');
+  rig.kept.tidy();
+});
+
+t.test('a state that was not written down with its entry is not the state', async (t) => {
+  const rig = new Rig(t);
+  rig.write('mine', 0);
+  t.ok(rig.kept.keep(rig.file, state(4, 4)));
+  const next = { ino: INO, ...state(5, 5) };
+  const failed = new Error('the disk is full');
+  t.throws(
+    () =>
+      rig.db.transaction(() => {
+        rig.kept.versions([next])?.write();
+        throw failed;
+      }),
+    failed,
+  );
+  t.strictSame(
+    [rig.left[0]?.version, rig.kept.versions([next]) !== undefined],
+    [4, true],
+    'it can follow yet',
+  );
+  rig.kept.changedThere([next]);
+  t.strictSame([rig.left[0]?.version, rig.kept.versions([next])], [5, undefined]);
 });

@@ -132,6 +132,21 @@ t.test('each golden request is answered the same when its operation promises', a
   }
 });
 
+t.test('what is known to be missing is answered without its operation', async (t) => {
+  for (const [name, question, errno] of [
+    ['lookup', 'lacksName', 2],
+    ['getxattr', 'lacksXattr', 61],
+  ] as const) {
+    const { recorder, send, session } = conversation({ begun: true });
+    recorder.answer(question, () => true);
+    const [reply] = send(name);
+    t.equal(reply?.readInt32LE(4), -errno, name);
+    t.equal(reply?.length, 16);
+    t.same(recorder.calls, []);
+    t.equal(session.outstanding, 0);
+  }
+});
+
 t.test('every opcode with a handler has a golden request', (t) => {
   const seen = new Set([...golden.request.values()].map((frame) => frame.readUInt32LE(4)));
   for (const opcode of handlers.keys()) t.ok(seen.has(opcode), `opcode ${opcode}`);

@@ -37,6 +37,8 @@ const O_TRUNC = 0o1000;
 const O_EXCL = 0o200;
 
 export class ToyOperations implements Operations {
+  readonly lacksName = (): boolean => false;
+  readonly lacksXattr = this.lacksName;
   readonly #options: ToyOptions;
   readonly #nodes = new Map<number, Node>();
   readonly #root: Node;

@@ -46,9 +46,10 @@ export class KernelNames extends KernelBase {
     const from = this.moment();
     const key = nameKey(parent, name);
     try {
-      const entry = await this.ask(`lookup ${key}`, [parent], (request) =>
-        vfs.lookup(request, parent, bytesOf(name)),
-      );
+      const entry = await this.ask(`lookup ${key}`, [parent], (request) => {
+        if (vfs.lacksName(parent, bytesOf(name))) throw new FsError('ENOENT', 'lookup');
+        return vfs.lookup(request, parent, bytesOf(name));
+      });
       this.observer.named(this.name, parent, name, entry.attr.ino, from);
       this.observer.attributes(this.name, `${this.name} (lookup)`, entry.attr, from);
       if (isStill()) this.entered(key, entry, before);
