@@ -4,7 +4,7 @@
  * use the same disk, and measures in turn, so that both meet the same disturbances. Prints a table of units
  * per second: medians of up to five runs, fewer where a run takes long; and how leasefs compares with each other.
  *
- * `--json`; `--peer [NAME=]DIR` adds a column for any directory (another filesystem's mount), as often as it is
+ * `--json` (with the rate of every run); `--peer [NAME=]DIR` adds a column for any directory (another filesystem's mount), as often as it is
  * given; `--dir DIR` where to work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`;
  * `--budget SECONDS` for each workload, in which all runs are made that fit; `--only TEXT`.
  */

@@ -163,6 +163,9 @@ export const workloads: readonly Workload[] = [
   {
     name: 'rename, where another mount has read',
     unit: 'files',
+    prepare: (place) => {
+      if (!existsSync(files(place))) createFiles(files(place));
+    },
     before: (place) => {
       for (const name of readdirSync(filesFresh(place))) statSync(join(filesFresh(place), name));
     },

@@ -28,11 +28,11 @@ const packr = new Packr({ useRecords: false });
 /** Which state of an inode: versions alone are the same for what this mount and others make of one before. */
 export type InodeState = Pick<Attr, 'version' | 'ctime'>;
 
-export type ChangedState = Pick<Attr, 'ino' | 'version' | 'ctime'>;
+export type ChangedState = Pick<Attr, 'ino' | 'version' | 'ctime'> & Partial<Pick<Attr, 'nlink'>>;
 
 /** See KeptWrites.versions. */
 export interface Following {
-  readonly write: () => void;
+  readonly write: (() => void) | undefined;
   readonly written: () => void;
 }
 
@@ -226,18 +226,21 @@ export class KeptWrites {
   }
 
   /**
-   * This mount changes inodes, into these states: `write` writes that down, in the caller's transaction, and `written`
+   * This mount changes inodes that are its alone, into these states: `write` writes that down, in the caller's transaction, and `written`
    * is to be called once that is committed. Undefined: nothing that is kept follows.
    */
   versions(states: readonly ChangedState[]): Following | undefined {
     const follow = this.#kept.size === 0 ? [] : states.filter((state) => this.#follows(state));
     if (follow.length === 0) return undefined;
+    // Nobody else has it open, and without a name nobody can: it ends with this daemon.
+    const written = follow.filter(({ nlink }) => nlink !== 0);
+    const write = (): void => {
+      for (const { ino, version, ctime } of written)
+        for (const { id } of this.#kept.get(ino)?.parts ?? [])
+          this.#db.run(FOLLOW, version, ctime.sec, ctime.nsec, id);
+    };
     return {
-      write: () => {
-        for (const { ino, version, ctime } of follow)
-          for (const { id } of this.#kept.get(ino)?.parts ?? [])
-            this.#db.run(FOLLOW, version, ctime.sec, ctime.nsec, id);
-      },
+      write: written.length === 0 ? undefined : write,
       written: () => {
         for (const { ino, version, ctime } of follow) {
           const kept = this.#kept.get(ino);
@@ -256,10 +259,9 @@ export class KeptWrites {
 
   /** This mount has changed inodes at the server. */
   changedThere(states: readonly ChangedState[]): void {
-    const following = this.versions(states);
-    if (following === undefined) return;
-    this.#db.transaction(following.write);
-    following.written();
+    const following = this.versions(states.map(({ ino, version, ctime }) => ({ ino, version, ctime })));
+    if (following?.write !== undefined) this.#db.transaction(following.write);
+    following?.written();
   }
 
   /** This mount has removed the inode. */
@@ -399,6 +401,7 @@ export class KeptWrites {
    * files of which some was committed in the journal alone, and not kept.
    */
   sessionLost(): Ino[] {
+    this.tidy();
     const lost = [...this.#notHere.keys()];
     this.#generation++;
     this.#kept.clear();

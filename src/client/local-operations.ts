@@ -25,7 +25,7 @@ import type { ChangedState, Following } from './kept-writes.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 import type { ReservedIds } from './reserved-ids.js';
-import { type Subjects, subjectsOf } from './subjects.js';
+import { everySubject, type Subjects, subjectsOf } from './subjects.js';
 
 type Method = keyof MetaMethods & string;
 
@@ -110,7 +110,7 @@ export class LocalOperations {
 
   /** A first look, because most of what is asked is not covered. */
   #mayRun(args: Subjects): boolean {
-    return subjectsOf(args).every((ino) => this.rows.has(ino));
+    return everySubject(args, (ino) => this.rows.has(ino));
   }
 
   /** Whether there is no such extended attribute, for certain: what getxattr would have failed for. */

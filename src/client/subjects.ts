@@ -20,3 +20,11 @@ export function subjectsOf({ ino, parent, newParent, newIno, inos = [], files = 
   const single = [ino, parent, newParent, newIno].filter((each) => each !== undefined);
   return [...single, ...inos, ...files.map((file) => file.ino)];
 }
+
+/** `subjectsOf(args).every(test)`, without making a list of them. */
+export function everySubject(args: Subjects, test: (ino: Ino) => boolean): boolean {
+  const { ino, parent, newParent, newIno, inos, files } = args;
+  const passes = (each: Ino | undefined): boolean => each === undefined || test(each);
+  if (!passes(ino) || !passes(parent) || !passes(newParent) || !passes(newIno)) return false;
+  return (inos?.every(test) ?? true) && (files?.every((file) => test(file.ino)) ?? true);
+}

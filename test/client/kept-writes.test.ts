@@ -266,7 +266,7 @@ t.test('a state that was not written down with its entry is not the state', asyn
   t.throws(
     () =>
       rig.db.transaction(() => {
-        rig.kept.versions([next])?.write();
+        rig.kept.versions([next])?.write?.();
         throw failed;
       }),
     failed,
@@ -276,6 +276,12 @@ t.test('a state that was not written down with its entry is not the state', asyn
     [4, true],
     'it can follow yet',
   );
-  rig.kept.changedThere([next]);
+  rig.kept.changedThere([{ ...next, nlink: 0 }]);
   t.strictSame([rig.left[0]?.version, rig.kept.versions([next])], [5, undefined]);
+  // Without a name, and this mount's alone: nobody will look for it.
+  const removed = rig.kept.versions([{ ino: INO, ...state(6, 6), nlink: 0 }]);
+  t.equal(removed?.write, undefined);
+  removed?.written();
+  rig.term = 2;
+  t.strictSame([rig.left[0]?.version, rig.kept.since(INO)], [5, state(6, 6)]);
 });
