@@ -16,6 +16,7 @@ import type {
   XattrRow,
 } from '../names/rows.js';
 import type { ChunkId, Ino, SessionId } from '../proto/ids.js';
+import { limits } from '../proto/limits.js';
 import type { Database } from '../sqlite/database.js';
 
 /** What changes may move. */
@@ -156,6 +157,8 @@ function statements(db: Database) {
 export class SqliteRows {
   readonly #sql: ReturnType<typeof statements>;
   readonly #newIno: () => Ino;
+  /** Rows of inodes as they are in the database, or in its open transaction; not of symlinks, whose targets are long. */
+  readonly #inodes = new Map<Ino, InodeRow>();
 
   constructor(db: Database, newIno: () => Ino) {
     this.#sql = statements(db);
@@ -196,9 +199,26 @@ export class SqliteRows {
     }
   }
 
+  /** A batch of a mount's changes reads its directory twice for each of them. */
   #inode(ino: Ino): InodeRow | undefined {
+    const known = this.#inodes.get(ino);
+    if (known !== undefined) return known;
     const columns = this.#sql.inode.get(ino);
-    return columns === undefined ? undefined : inodeRow(columns);
+    if (columns === undefined) return undefined;
+    const row = inodeRow(columns);
+    this.#remember(row);
+    return row;
+  }
+
+  #remember(row: InodeRow): void {
+    if (row.target !== null) return;
+    if (this.#inodes.size >= limits.inodeRowsKept) this.#inodes.clear();
+    this.#inodes.set(row.ino, row);
+  }
+
+  /** The transaction is undone, or the database is closed. */
+  forget(): void {
+    this.#inodes.clear();
   }
 
   opens(session: SessionId, limit: number): Ino[] {
@@ -217,6 +237,7 @@ export class SqliteRows {
     switch (change.put) {
       case 'inode': {
         const values = inodeValues(change.row);
+        this.#remember(change.row);
         if (sql.updateInode.run(...values).changes > 0) break;
         sql.insertInode.run(...values);
         totals.inodes += 1;
@@ -272,6 +293,7 @@ export class SqliteRows {
     const sql = this.#sql;
     switch (change.delete) {
       case 'inode':
+        this.#inodes.delete(change.ino);
         totals.inodes -= sql.deleteInode.run(change.ino).changes;
         sql.deleteXattrs.run(change.ino);
         sql.deleteOpens.run(change.ino);

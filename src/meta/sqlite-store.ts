@@ -178,6 +178,7 @@ export class SqliteStore implements MetaStore {
       return result;
     } catch (error) {
       this.#head = before;
+      this.#rows.forget();
       throw error;
     }
   }
@@ -396,6 +397,7 @@ export class SqliteStore implements MetaStore {
       });
     } finally {
       this.#db.close();
+      this.#rows.forget();
     }
   }
 }

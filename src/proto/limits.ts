@@ -159,6 +159,8 @@ export const limits = {
   /** Requests in one transaction of the metadata server, and how long it may take before it commits. */
   batchRequests: 1024,
   batchMs: 50,
+  /** Rows of inodes that the metadata server keeps in memory; some 400 B each. */
+  inodeRowsKept: 16_384,
   /** How often the metadata server looks after what is not asked for: expiry, orphans, garbage. */
   housekeepingMs: 500,
   /** A look this much too late means that the server stood still, and nobody else did. */

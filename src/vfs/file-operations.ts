@@ -141,7 +141,8 @@ export class FileOperations {
     const truncate = (flags & O_TRUNC) !== 0;
     const { generation } = fs;
     const releasesBefore = opens.sent;
-    const args = { ...node, owner: ownerOf(request), exclusive, truncate };
+    const { parent, name, mode, umask } = node;
+    const args = { parent, name, mode, umask, owner: ownerOf(request), exclusive, truncate };
     const made = fs.call('create', args, {
       request,
       onLate: (reply) => this.#createdLate(reply.attr.ino, generation),

@@ -129,20 +129,17 @@ export function suite(t: Test, factory: StoreFactory): void {
 
   t.test('a transaction that throws takes everything back, counters too', async (t) => {
     const store = factory(t);
+    const root = store.answer({ read: 'inode', ino: ROOT_INO });
     const attempt = (): void =>
       store.transaction(true, () => {
         store.putSession(session(A));
         write(store, mkfile(store, 'a', A), asChunkId(store.allocate('chunk', 10)), 100);
+        t.notSame(store.answer({ read: 'inode', ino: ROOT_INO }), root);
         store.putServer(server());
         store.putReply(A, 1, name('x'));
         store.setEpoch(5);
-        store.putTask({
-          id: store.allocate('task', 1),
-          server: SERVER,
-          work: { kind: 'delete', chunks: [] },
-          attempts: 0,
-          message: '',
-        });
+        const work = { kind: 'delete', chunks: [] } as const;
+        store.putTask({ id: store.allocate('task', 1), server: SERVER, work, attempts: 0, message: '' });
         throw new FsError('ENOENT', 'test');
       });
     t.throws(attempt, { code: 'ENOENT' });
@@ -154,6 +151,8 @@ export function suite(t: Test, factory: StoreFactory): void {
     t.strictSame([store.sessions(), store.servers(), store.tasks()], [[], [], []]);
     t.equal(store.reply(A, 1), undefined);
     t.strictSame(store.answer({ read: 'dentries', parent: ROOT_INO, fromHash: 0, limit: 9 }), []);
+    t.strictSame(store.answer({ read: 'inode', ino: ROOT_INO }), root);
+    t.equal(store.answer({ read: 'inode', ino: asIno(2) }), undefined);
     store.checkInvariants();
   });
 
