@@ -138,7 +138,7 @@ export function suite(t: Test, factory: StoreFactory): void {
         store.putServer(server());
         store.putReply(A, 1, name('x'));
         store.setEpoch(5);
-        const work = { kind: 'delete', chunks: [] } as const;
+        const work = { kind: 'delete' as const, chunks: [] };
         store.putTask({ id: store.allocate('task', 1), server: SERVER, work, attempts: 0, message: '' });
         throw new FsError('ENOENT', 'test');
       });
