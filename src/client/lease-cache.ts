@@ -171,7 +171,7 @@ export class LeaseCache {
 
   /** This mount has made it by itself; the server will give the lease's number. */
   born(attr: Attr): void {
-    this.attr({ ...attr, lease: BORN, exclusive: true });
+    this.#under(attr, BORN, true);
     if (isDir(attr.mode)) this.made(attr.ino);
   }
 
@@ -230,7 +230,11 @@ export class LeaseCache {
   }
 
   attr(attr: Attr): void {
-    const { ino, lease } = attr;
+    this.#under(attr, attr.lease, attr.exclusive === true);
+  }
+
+  #under(attr: Attr, lease: number | undefined, isExclusive: boolean): void {
+    const { ino } = attr;
     const held = this.#leases.get(ino);
     if (lease !== undefined && held?.epoch !== lease) {
       if (this.#doubts > 0 || this.#returning.has(lease)) return;
@@ -246,7 +250,7 @@ export class LeaseCache {
         children: undefined,
         isComplete: false,
         keepsPages: false,
-        isExclusive: attr.exclusive === true,
+        isExclusive,
         foundIn: undefined,
       });
       this.#trim();

@@ -73,6 +73,8 @@ const journalled: ReadonlySet<string> = new Set(JOURNALLED);
 export const isJournalled = (method: Method): method is Journalled => journalled.has(method);
 /** About identifiers alone: they may go at any time. */
 const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
+/** The arguments of journalled methods that are bytes; test/client/local-operations.test.ts compares. */
+export const BYTES = ['name', 'newName', 'target', 'value'] as const;
 const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
 
 export class LocalOperations {
@@ -125,9 +127,9 @@ export class LocalOperations {
     return true;
   }
 
-  #run(method: NamespaceMethod, given: Subjects): unknown {
+  #run(method: NamespaceMethod, args: Subjects): unknown {
     // A driver's memory is another request's once this one is answered.
-    const args = isJournalled(method) ? withOwnBytes(given) : given;
+    if (isJournalled(method)) ownBytes(args);
     const session = this.#options.session();
     if (session === undefined) throw NOT_COVERED;
     const now = this.#options.now();
@@ -150,10 +152,9 @@ export class LocalOperations {
       if (read.read === 'inode') this.#saw(saw, read, known as InodeRow | undefined);
       return known;
     };
-    const own: OwnOperation = { method, args, session, now };
-    const outcome = this.#outcome(operation, answer, own);
-    if (isJournalled(method)) this.#done(method, { ...own, saw, born, changes: outcome.changes });
-    return outcome.reply;
+    const { reply, changes } = this.#outcome(operation, answer, { method, args, session, now });
+    if (isJournalled(method)) this.#done(method, { method, args, session, now, saw, born, changes });
+    return reply;
   }
 
   #outcome(
@@ -185,12 +186,9 @@ export class LocalOperations {
       const inodes = [...saw.keys()];
       if (born !== undefined) inodes.push(born);
       const following = this.#options.follow(changes.flatMap(newState));
-      const entry = { method, args, now, saw: seen };
-      this.#options.journal.append(
-        born === undefined ? entry : { ...entry, ino: born },
-        inodes,
-        following?.write,
-      );
+      const entry: JournalEntry =
+        born === undefined ? { method, args, now, saw: seen } : { method, args, now, saw: seen, ino: born };
+      this.#options.journal.append(entry, inodes, following?.write);
       following?.written();
       this.rows.apply(changes);
       this.#mirror(changes, born);
@@ -352,10 +350,10 @@ export class LocalOperations {
 const newState = (change: RowChange): InodeRow[] =>
   'put' in change && change.put === 'inode' ? [change.row] : [];
 
-/** The same arguments, names and values copied. */
-function withOwnBytes(args: Subjects): Subjects {
-  const own: Record<string, unknown> = { ...args };
-  for (const [field, value] of Object.entries(own))
-    if (value instanceof Uint8Array) own[field] = Buffer.from(value);
-  return own;
+/** Puts copies in place of names and values. */
+function ownBytes(args: Record<string, unknown>): void {
+  for (const field of BYTES) {
+    const value = args[field];
+    if (value instanceof Uint8Array) args[field] = Buffer.from(value);
+  }
 }

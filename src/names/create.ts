@@ -78,12 +78,23 @@ function* makeNode(
   context: OperationContext,
   at: Vacancy,
   name: Uint8Array,
-  node: { mode: number; umask: number; owner: Owner; rdev?: number; target?: Uint8Array },
+  node: {
+    mode: number;
+    umask: number;
+    owner: Owner;
+    rdev?: number | undefined;
+    target?: Uint8Array | undefined;
+  },
   op: string,
 ): Reading<{ row: InodeRow; changes: RowChange[] }> {
   slotOf(at.place, op);
   const { mode, changes: acls } = yield* inherit(at.directory, node.mode, node.umask);
-  const row = yield* newInode(context, at.directory, { ...node, mode });
+  const row = yield* newInode(context, at.directory, {
+    mode,
+    owner: node.owner,
+    rdev: node.rdev,
+    target: node.target,
+  });
   const directory = entriesChanged(at.directory, context.now, isDir(row.mode) ? 1 : 0);
   const changes: RowChange[] = [
     putInode(row),
@@ -172,7 +183,7 @@ function* named(
     context,
     free,
     at.name,
-    { ...node, umask: at.umask ?? 0, owner: at.owner },
+    { mode: node.mode, umask: at.umask ?? 0, owner: at.owner, rdev: node.rdev, target: node.target },
     op,
   );
   const outcome: Outcome<ReplyOf<MetaMethods['mknod']>> = {

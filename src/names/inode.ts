@@ -99,7 +99,7 @@ export function entriesChanged(directory: InodeRow, now: Timespec, subdirs = 0):
 export function* newInode(
   context: OperationContext,
   directory: InodeRow,
-  node: { mode: number; owner: Owner; rdev?: number; target?: Uint8Array },
+  node: { mode: number; owner: Owner; rdev?: number | undefined; target?: Uint8Array | undefined },
 ): Reading<InodeRow> {
   const inherits = (directory.mode & S_ISGID) !== 0;
   const dir = isDir(node.mode);

@@ -166,6 +166,6 @@ function checkNamespace(name: Uint8Array, op: string): void {
 }
 
 function setAttrOf(change: AttrChange): SetAttr {
-  const { mode, ...rest } = change;
-  return mode === undefined ? rest : { ...rest, mode: mode & 0o7777 };
+  const { mode } = change;
+  return mode === undefined ? change : { ...change, mode: mode & 0o7777 };
 }

@@ -121,7 +121,8 @@ export class MountContext {
     const mayRemember = isNew && this.fs.leases.isUnborn(attr.ino);
     this.references?.add(attr.ino);
     const entry = this.description(attr, parent);
-    return mayRemember ? entry : { ...entry, attrTimeoutMs: 0 };
+    if (mayRemember) return entry;
+    return { attr: entry.attr, attrTimeoutMs: 0, entryTimeoutMs: entry.entryTimeoutMs };
   }
 
   /** Runs a removal of a name; `hold` goes into its arguments, `late` says what a reply nobody waits for held. */
@@ -140,7 +141,8 @@ export class MountContext {
     const entryTimeoutMs = parent === undefined ? 0 : this.rememberedForMs(parent);
     // A listing may have been asked for long before it is handed out.
     const present = this.fs.leases.answer('getattr', { ino: attr.ino }) ?? attr;
-    return { ...this.attrReply(this.learn(present)), entryTimeoutMs };
+    const { attr: shown, attrTimeoutMs } = this.attrReply(this.learn(present));
+    return { attr: shown, attrTimeoutMs, entryTimeoutMs };
   }
 
   /**
@@ -158,7 +160,7 @@ export class MountContext {
 
   /** After SETATTR the kernel takes the reply even if an invalidation has overtaken it: it has to ask again. */
   changeReply(attr: Attr): AttrReply {
-    return { ...this.attrReply(attr), attrTimeoutMs: 0 };
+    return { attr: this.attrReply(attr).attr, attrTimeoutMs: 0 };
   }
 
   /** For how long the kernel may answer alone what an inode's lease covers. */
