@@ -25,7 +25,7 @@ import type { ChangedState, Following } from './kept-writes.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 import type { ReservedIds } from './reserved-ids.js';
-import { everySubject, type Subjects, subjectsOf } from './subjects.js';
+import { bytesOf, everySubject, type Subjects, subjectsOf } from './subjects.js';
 
 type Method = keyof MetaMethods & string;
 
@@ -73,8 +73,6 @@ const journalled: ReadonlySet<string> = new Set(JOURNALLED);
 export const isJournalled = (method: Method): method is Journalled => journalled.has(method);
 /** About identifiers alone: they may go at any time. */
 const APART: ReadonlySet<Method> = new Set(['reserveIds', 'abandonChunks', 'returnLeases', 'journal', 'map']);
-/** The arguments of journalled methods that are bytes; test/client/local-operations.test.ts compares. */
-export const BYTES = ['name', 'newName', 'target', 'value'] as const;
 const isNamespace = (method: Method): method is NamespaceMethod => method in namespace;
 
 export class LocalOperations {
@@ -101,7 +99,7 @@ export class LocalOperations {
     const changes = metaMethods[method].kind === 'mutation';
     if (changes && (!isJournalled(method) || this.#onTheirWay.size > 0)) return undefined;
     if (changes && this.#options.journal.size >= limits.journalEntries) return undefined;
-    if (!this.#mayRun(args)) return undefined;
+    if (!this.#mayRun(method, args)) return undefined;
     try {
       return this.#run(method, args);
     } catch (error) {
@@ -111,8 +109,8 @@ export class LocalOperations {
   }
 
   /** A first look, because most of what is asked is not covered. */
-  #mayRun(args: Subjects): boolean {
-    return everySubject(args, (ino) => this.rows.has(ino));
+  #mayRun(method: Method, args: Subjects): boolean {
+    return everySubject(method, args, (ino) => this.rows.has(ino));
   }
 
   /** Whether there is no such extended attribute, for certain: what getxattr would have failed for. */
@@ -129,7 +127,7 @@ export class LocalOperations {
 
   #run(method: NamespaceMethod, args: Subjects): unknown {
     // A driver's memory is another request's once this one is answered.
-    if (isJournalled(method)) ownBytes(args);
+    if (isJournalled(method)) ownBytes(method, args);
     const session = this.#options.session();
     if (session === undefined) throw NOT_COVERED;
     const now = this.#options.now();
@@ -176,16 +174,18 @@ export class LocalOperations {
   }
 
   #done(method: Journalled, change: OwnChange): void {
-    const { args, now, saw, born, changes } = change;
-    const seen = [...saw].map(([ino, { version, ctime }]): JournalEntry['saw'][number] => [
-      ino,
-      version,
-      ctime,
-    ]);
-    if (changes.length > 0) {
-      const inodes = [...saw.keys()];
+    if (change.changes.length > 0) {
+      const { args, now, saw, born, changes } = change;
+      const seen: JournalEntry['saw'] = [];
+      const inodes: Ino[] = [];
+      for (const [ino, { version, ctime }] of saw) {
+        seen.push([ino, version, ctime]);
+        inodes.push(ino);
+      }
       if (born !== undefined) inodes.push(born);
-      const following = this.#options.follow(changes.flatMap(newState));
+      const states: InodeRow[] = [];
+      for (const each of changes) if ('put' in each && each.put === 'inode') states.push(each.row);
+      const following = this.#options.follow(states);
       const entry: JournalEntry =
         born === undefined ? { method, args, now, saw: seen } : { method, args, now, saw: seen, ino: born };
       this.#options.journal.append(entry, inodes, following?.write);
@@ -265,7 +265,7 @@ export class LocalOperations {
   /** The same, where that is all that keeps a change from being made here. */
   heldUp(method: Method, args: Subjects): Promise<unknown> | undefined {
     if (this.isQuiet || !isJournalled(method) || !this.#options.isTrusted()) return undefined;
-    return this.#mayRun(args) ? this.untilQuiet() : undefined;
+    return this.#mayRun(method, args) ? this.untilQuiet() : undefined;
   }
 
   /** A call goes to the server; to be called when it has an outcome and no answer comes any more. */
@@ -347,12 +347,9 @@ export class LocalOperations {
   }
 }
 
-const newState = (change: RowChange): InodeRow[] =>
-  'put' in change && change.put === 'inode' ? [change.row] : [];
-
 /** Puts copies in place of names and values. */
-function ownBytes(args: Record<string, unknown>): void {
-  for (const field of BYTES) {
+function ownBytes(method: Method, args: Record<string, unknown>): void {
+  for (const field of bytesOf(method)) {
     const value = args[field];
     if (value instanceof Uint8Array) args[field] = Buffer.from(value);
   }

@@ -1,5 +1,8 @@
 /** The inodes that calls of the metadata server are about. */
+import type { TSchema } from '@sinclair/typebox';
+import { present } from '../base/assert.js';
 import type { Ino } from '../proto/ids.js';
+import { metaMethods } from '../proto/meta-methods.js';
 
 /** What the arguments of methods are about. */
 export interface Subjects {
@@ -21,10 +24,40 @@ export function subjectsOf({ ino, parent, newParent, newIno, inos = [], files = 
   return [...single, ...inos, ...files.map((file) => file.ino)];
 }
 
+/** What the arguments of a method may hold, by its schema: looking for what is never there takes time, too. */
+interface Fields {
+  readonly inodes: readonly ('ino' | 'parent' | 'newParent' | 'newIno')[];
+  readonly lists: boolean;
+  readonly bytes: readonly string[];
+}
+
+const FIELDS: ReadonlyMap<string, Fields> = new Map(
+  Object.entries(metaMethods).map(([method, { args }]) => {
+    const properties: Record<string, TSchema> = args.properties;
+    const has = (field: string): boolean => field in properties;
+    return [
+      method,
+      {
+        inodes: (['ino', 'parent', 'newParent', 'newIno'] as const).filter(has),
+        lists: has('inos') || has('files'),
+        bytes: Object.keys(properties).filter((field) => properties[field]?.type === 'Uint8Array'),
+      },
+    ];
+  }),
+);
+
+const fieldsOf = (method: string): Fields => present(FIELDS.get(method), `${method} is a method`);
+
+/** The arguments of a method that are names or values. */
+export const bytesOf = (method: string): readonly string[] => fieldsOf(method).bytes;
+
 /** `subjectsOf(args).every(test)`, without making a list of them. */
-export function everySubject(args: Subjects, test: (ino: Ino) => boolean): boolean {
-  const { ino, parent, newParent, newIno, inos, files } = args;
-  const passes = (each: Ino | undefined): boolean => each === undefined || test(each);
-  if (!passes(ino) || !passes(parent) || !passes(newParent) || !passes(newIno)) return false;
-  return (inos?.every(test) ?? true) && (files?.every((file) => test(file.ino)) ?? true);
+export function everySubject(method: string, args: Subjects, test: (ino: Ino) => boolean): boolean {
+  const { inodes, lists } = fieldsOf(method);
+  for (const field of inodes) {
+    const ino = args[field];
+    if (ino !== undefined && !test(ino)) return false;
+  }
+  if (!lists) return true;
+  return (args.inos?.every(test) ?? true) && (args.files?.every((file) => test(file.ino)) ?? true);
 }

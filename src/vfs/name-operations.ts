@@ -106,11 +106,13 @@ export class NameOperations {
     checkName(from.name, 'rename');
     checkName(to.name, 'rename');
     const { parent, name } = from;
-    const move = { parent, name, newParent: to.parent, newName: to.name, mode: how.mode };
-    const args = how.whiteout ? { ...move, whiteout: ownerOf(request) } : move;
-    const renamed = this.#mount.removing((holds, onLate) =>
-      this.#mount.fs.call('rename', holds ? { ...args, hold: true } : args, { request, onLate }),
-    );
+    const { mode } = how;
+    const renamed = this.#mount.removing((holds, onLate) => {
+      const move = { parent, name, newParent: to.parent, newName: to.name, mode };
+      const args = how.whiteout ? { ...move, whiteout: ownerOf(request) } : move;
+      if (holds) Object.assign(args, { hold: true });
+      return this.#mount.fs.call('rename', args, { request, onLate });
+    });
     const parents = how.mode === 'exchange' ? [from.parent, to.parent] : [to.parent];
     return chain(renamed, () => this.#mount.moved(parents));
   }

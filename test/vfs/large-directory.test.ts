@@ -74,14 +74,18 @@ t.test('a listing of 20,000 entries takes the memory of a page', async (t) => {
   const seen = new Uint8Array(ENTRIES);
   const nothing = async (): Promise<void> => {};
   await vfs.releasedir(attr.ino, await list(vfs, attr.ino, seen, nothing));
-  const open = await list(vfs, attr.ino, seen, nothing);
-  const whileOpen = await usedBytes();
-  await vfs.releasedir(attr.ino, open);
-  const kept = whileOpen - (await usedBytes());
+  // What else goes on in this process lets go of memory, too, but not every time.
+  let kept = Number.POSITIVE_INFINITY;
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const open = await list(vfs, attr.ino, seen, nothing);
+    const whileOpen = await usedBytes();
+    await vfs.releasedir(attr.ino, open);
+    kept = Math.min(kept, whileOpen - (await usedBytes()));
+  }
   t.ok(kept < LISTING_BYTES, `a listing that is open at its end keeps ${kept} bytes`);
   t.ok(
-    seen.every((times) => times === 2),
-    'both saw every entry once',
+    seen.every((times) => times === 4),
+    'each time every entry is seen once',
   );
 
   seen.fill(0);
