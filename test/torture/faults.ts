@@ -1,6 +1,7 @@
 /** What happens to processes and connections while a history runs, from its seed. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Prng } from '../../src/base/prng.js';
+import { limits } from '../../src/proto/limits.js';
 import type { ClusterProcess } from '../cluster/cluster-process.js';
 import type { BadLink } from './bad-link.js';
 import type { Harm } from './history.js';
@@ -98,6 +99,9 @@ export async function inflict(fault: Fault, targets: Targets): Promise<Harm[]> {
   }
   await sleep(atMs);
   const harms: Harm[] = kind === 'kill-mount' ? [{ mount: index, atNs: nowNs() }] : [];
+  // Its leases end, and what another mount removes then is gone although it is open (README, Limits).
+  if (kind === 'freeze-link-long' || kind === 'stop-mount-long')
+    harms.push({ mount: index, atNs: nowNs() + (limits.leaseTtlMs - limits.heartbeatMs) * 1e6 });
   if (kind === 'cut') proxy?.cut();
   else if (kind === 'kill-meta-alone') {
     proxy?.freeze();

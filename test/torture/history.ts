@@ -67,13 +67,13 @@ const UNKNOWN = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'ECONNABORTED', 'EINTR'])
 const NOT_ASKED = 'ENOTCONN';
 
 /**
- * The ops in a client's log, of which the last line may be cut. Where `isHarmed`, ops that nobody was asked for
+ * The ops in a client's log, of which the last line may be cut. From `harmedAtNs` on, ops that nobody was asked for
  * are left out, and so are answers that say nothing.
  */
 export function readLog(
   text: string,
   client: { client: number; mount: number },
-  isHarmed: boolean,
+  harmedAtNs: number,
 ): Omit<Op, 'id'>[] {
   const ops: Omit<Op, 'id'>[] = [];
   for (const line of text.split('\n').slice(0, -1)) {
@@ -85,6 +85,7 @@ export function readLog(
     const op = ops.pop();
     if (op === undefined) throw new Error('a log begins with an answer');
     const { answer } = entry;
+    const isHarmed = entry.returnNs >= harmedAtNs;
     if (isHarmed && 'error' in answer && answer.error === NOT_ASKED) continue;
     const isUnknown = isHarmed && 'error' in answer && UNKNOWN.has(answer.error);
     ops.push(isUnknown ? op : { ...op, ...entry });

@@ -149,8 +149,8 @@ export class Torture {
 
   #read(logs: readonly { index: number; mount: number; log: string }[], harms: Harm[]): History {
     const ops = logs.flatMap(({ index, mount, log }) => {
-      const isHarmed = harms.some((harm) => harm.mount === mount);
-      return readLog(log, { client: index, mount }, isHarmed);
+      const at = harms.filter((harm) => harm.mount === mount).map(({ atNs }) => atNs);
+      return readLog(log, { client: index, mount }, Math.min(...at));
     });
     return historyOf(ops, harms);
   }
