@@ -1,8 +1,9 @@
 /**
  * Makes leases of this mount exclusive where it is about to change what was there before, so that LocalOperations
  * can do it: asking for the rows takes no longer than having the server do it, and what follows takes nothing.
- * When more is changed in the same directory soon, what is in it is asked for too, twice as much each time, and
- * recalled from whoever has looked at it: together, instead of one by one with every change.
+ * When more is changed in the same directory soon, what is in it is asked for too, twice as much each time. Some of it,
+ * again twice as much each time, is recalled from whoever has looked at it: together, instead of one by one with every
+ * change; the rest is given only if nobody has it.
  *
  * Changes of what is being asked for wait until there is an answer, which they would make worthless.
  */
@@ -50,6 +51,8 @@ export interface LeaseTakerOptions {
   readonly isTrusted: () => boolean;
 }
 
+/** Half of what is asked for in a directory, if nobody has it, with the second change there. */
+const FREE_AT_FIRST = 32;
 /** Directories of which it is remembered what was asked for in them. */
 const RUNS_MAX = 1024;
 /** Inodes that were refused a short while ago. */
@@ -79,11 +82,14 @@ export class LeaseTaker {
     if (missing.some((ino) => this.#mayAsk(ino, true))) {
       const runs = this.#directoriesOf(args).map((ino) => ({ ino, run: this.#goesOn(ino, about.at(-1)) }));
       const again = runs.filter(({ run }) => run > 0);
-      const recall = again.length > 0;
-      const wanted = missing.filter((ino) => this.#mayAsk(ino, recall));
-      const within = again.flatMap(({ ino, run }) => this.#within(ino, 2 ** (run + 1)));
-      const inos = [...new Set([...wanted, ...within])].slice(0, limits.takenPerMessage);
-      if (wanted.length > 0) this.#ask({ inos, recall });
+      const recalls = again.length > 0;
+      const wanted = missing.filter((ino) => this.#mayAsk(ino, recalls));
+      const within = (recall: boolean, atFirst: number): Ino[] =>
+        again.flatMap(({ ino, run }) => this.#within(ino, { recall, most: atFirst * 2 ** run }));
+      const recalled = new Set([...wanted, ...within(true, 2)]);
+      const inos = [...new Set([...recalled, ...within(false, FREE_AT_FIRST)])];
+      const recall = recalls ? Math.min(recalled.size, limits.takenPerMessage) : 0;
+      if (wanted.length > 0) this.#ask({ inos: inos.slice(0, limits.takenPerMessage), recall });
     }
     return this.#underWay(about);
   }
@@ -126,15 +132,15 @@ export class LeaseTaker {
   }
 
   /** What is in a directory, as far as it is known, and the directory, which comes with its names. */
-  #within(directory: Ino, most: number): Ino[] {
+  #within(directory: Ino, { recall, most }: { recall: boolean; most: number }): Ino[] {
     const { cache, rows } = this.#options;
     const wanted: Ino[] = [];
     for (const child of cache.namesOf(directory)?.children.values() ?? []) {
-      if (child === null || rows.has(child) || !this.#mayAsk(child, true)) continue;
+      if (child === null || rows.has(child) || !this.#mayAsk(child, recall)) continue;
       wanted.push(child);
       if (wanted.length >= Math.min(most, limits.takenPerMessage)) break;
     }
-    return rows.has(directory) || !this.#mayAsk(directory, true) ? wanted : [directory, ...wanted];
+    return rows.has(directory) || !this.#mayAsk(directory, recall) ? wanted : [directory, ...wanted];
   }
 
   #mayAsk(ino: Ino, recall: boolean): boolean {
@@ -167,9 +173,9 @@ export class LeaseTaker {
     );
     const given = new Set(taken.map(({ attr }) => attr.ino));
     for (const each of taken) this.#taken(each);
-    for (const ino of wanted.inos) {
+    for (const [index, ino] of wanted.inos.entries()) {
       rows.notComing(ino);
-      if (!given.has(ino)) this.#refused(ino, wanted.recall);
+      if (!given.has(ino)) this.#refused(ino, index < wanted.recall);
     }
     await prepared;
   }

@@ -19,18 +19,15 @@ type Reply = ReplyOf<MetaMethods['takeLeases']>;
 
 export function takeHandler(parts: MetaParts, connection: Connection): (args: Args) => Promise<Reply> {
   const { commit, sessions, leases } = parts;
-  return async ({ inos, recall = false }) => {
+  return async ({ inos, recall = 0 }) => {
     const granted = new Map<Ino, Lease>();
     const taking: MetaRequest<Taken[]> = {
       writes: false,
       durable: false,
       plan: () => {
         const session = sessions.live(connection);
-        if (recall)
-          leases.recall(
-            session,
-            inos.filter((ino) => !isOpenElsewhere(parts.store, session, ino)),
-          );
+        const recalled = inos.slice(0, recall).filter((ino) => !isOpenElsewhere(parts.store, session, ino));
+        if (recalled.length > 0) leases.recall(session, recalled);
         const rows = takeAll(parts, session, inos, granted);
         return () => rows;
       },

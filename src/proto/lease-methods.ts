@@ -82,14 +82,14 @@ export type Taken = Static<typeof tTaken>;
 export const leaseMethods = {
   /**
    * Exclusive leases on inodes that are there already, for a mount that goes on changing them. Granted are those
-   * that nobody else has a lease on, or has open. With `recall` shared leases of others are recalled first, except on
-   * what is open elsewhere or goes back and forth between mounts; without, nobody waits. What is not granted, or has
-   * too many extents or xattrs, is not in the reply.
+   * that nobody else has a lease on, or has open. Shared leases of others on the first `recall` of them are recalled
+   * first, except on what is open elsewhere or goes back and forth between mounts; without, nobody waits. What is not
+   * granted, or has too many extents or xattrs, is not in the reply.
    */
   takeLeases: method('read', {
     args: Type.Object({
       inos: Type.Array(tIno, { maxItems: limits.takenPerMessage }),
-      recall: Type.Optional(Type.Boolean()),
+      recall: Type.Optional(Type.Integer({ minimum: 0, maximum: limits.takenPerMessage })),
     }),
     reply: Type.Object({ taken: Type.Array(tTaken, { maxItems: limits.takenPerMessage }) }),
   }),

@@ -119,7 +119,7 @@ t.test('what is gone, or too much to say, is left out', async (t) => {
 
 /** A mount wants exclusive leases, also from others. */
 const recalling = async (mount: Client, ...inos: Ino[]): Promise<Ino[]> =>
-  (await mount.call('takeLeases', { inos, recall: true })).taken.map(({ attr }) => attr.ino);
+  (await mount.call('takeLeases', { inos, recall: inos.length })).taken.map(({ attr }) => attr.ino);
 
 /** What has been recalled from a mount is given back. */
 async function giveBack(mount: Client): Promise<Ino[]> {
