@@ -4,8 +4,8 @@
  * use the same disk, and measures in turn, so that both meet the same disturbances. Prints a table of units
  * per second: medians of up to five runs, fewer where a run takes long; and how leasefs compares with each other.
  *
- * `--json` (with the rate of every run); `--peer [NAME=]DIR` adds a column for any directory (another filesystem's mount), as often as it is
- * given; `--dir DIR` where to work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`;
+ * `--json`, with the rate of every run; `--peer [NAME=]DIR` adds a column for any directory (another filesystem's
+ * mount), as often as it is given; `--dir DIR` where to work (default: the temporary directory); `--driver kernel|fuse-native`; `--runs N`;
  * `--budget SECONDS` for each workload, in which all runs are made that fit; `--only TEXT`.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -124,7 +124,8 @@ function rows(contenders: readonly Contender[]) {
     .map(({ name, unit }) => {
       const columns = contenders.map((each) => ({ name: each.name, rates: each.rates.get(name) ?? [] }));
       const perSecond = Object.fromEntries(columns.map((each) => [each.name, median(each.rates)]));
-      return { name, unit, runs: columns[0]?.rates.length ?? 0, perSecond, columns };
+      const rates = Object.fromEntries(columns.map((each) => [each.name, each.rates]));
+      return { name, unit, runs: columns[0]?.rates.length ?? 0, perSecond, rates };
     });
 }
 

@@ -38,9 +38,6 @@ import { Revalidation } from './revalidation.js';
 import { makeWriter } from './session-writer.js';
 import { Xattrs } from './xattrs.js';
 
-/** Until what nobody needs any more is deleted, many at once. */
-const TIDY_MS = 50;
-
 export interface PartsOptions {
   readonly cacheDir: string;
   /** Changes nothing by itself: everything goes to the metadata server at once. */
@@ -117,7 +114,7 @@ export function makeParts(
   const db = openMountDatabase(options.cacheDir);
   const kept: KeptWrites = new KeptWrites(db, {
     later: (run) => {
-      clock.after(TIDY_MS, () => {
+      clock.after(limits.keptTidyMs, () => {
         if (db.isOpen) run();
       });
     },

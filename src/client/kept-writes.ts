@@ -28,7 +28,8 @@ const packr = new Packr({ useRecords: false });
 /** Which state of an inode: versions alone are the same for what this mount and others make of one before. */
 export type InodeState = Pick<Attr, 'version' | 'ctime'>;
 
-export type ChangedState = Pick<Attr, 'ino' | 'version' | 'ctime'> & Partial<Pick<Attr, 'nlink'>>;
+export type ChangedState = Pick<Attr, 'ino' | 'version' | 'ctime'>;
+export type OwnState = ChangedState & Pick<Attr, 'nlink'>;
 
 /** See KeptWrites.versions. */
 export interface Following {
@@ -150,7 +151,8 @@ export class KeptWrites {
   /** Files that others have changed while bytes were pending, until none are: in which state those were written. */
   readonly #overtaken = new Map<Ino, InodeState>();
   #bytes = 0;
-  #doomed: number[] = [];
+  /** Parts that wait to be deleted. */
+  readonly #doomed: number[] = [];
   /** Rises with every daemon and every session. */
   #generation: number;
   #nextId: number;
@@ -189,7 +191,7 @@ export class KeptWrites {
     if (kept === undefined) return;
     if (size !== undefined && kept.parts.some(({ entry }) => entry > 0)) this.#cut(file.ino, size);
     if (!kept.isPending) return;
-    if (file.isClean) this.#committed(file.ino, kept, this.#doom);
+    if (file.isClean) this.#committed(file.ino, kept);
     else this.#write(file, kept.state, kept.term);
   }
 
@@ -226,21 +228,28 @@ export class KeptWrites {
   }
 
   /**
-   * This mount changes inodes that are its alone, into these states: `write` writes that down, in the caller's transaction, and `written`
-   * is to be called once that is committed. Undefined: nothing that is kept follows.
+   * This mount changes inodes that are its alone, into these states: `write` writes that down, in the caller's
+   * transaction, and `written` is to be called once that is committed. Undefined: nothing that is kept follows.
    */
-  versions(states: readonly ChangedState[]): Following | undefined {
+  versions(states: readonly OwnState[]): Following | undefined {
+    // Nobody else has it open, and without a name nobody can: it ends with this daemon.
+    return this.#following(states, ({ nlink }) => nlink > 0);
+  }
+
+  #following<State extends ChangedState>(
+    states: readonly State[],
+    isWritten: (state: State) => boolean,
+  ): Following | undefined {
     const follow = this.#kept.size === 0 ? [] : states.filter((state) => this.#follows(state));
     if (follow.length === 0) return undefined;
-    // Nobody else has it open, and without a name nobody can: it ends with this daemon.
-    const written = follow.filter(({ nlink }) => nlink !== 0);
+    const lasting = follow.filter(isWritten);
     const write = (): void => {
-      for (const { ino, version, ctime } of written)
+      for (const { ino, version, ctime } of lasting)
         for (const { id } of this.#kept.get(ino)?.parts ?? [])
           this.#db.run(FOLLOW, version, ctime.sec, ctime.nsec, id);
     };
     return {
-      write: written.length === 0 ? undefined : write,
+      write: lasting.length === 0 ? undefined : write,
       written: () => {
         for (const { ino, version, ctime } of follow) {
           const kept = this.#kept.get(ino);
@@ -259,7 +268,7 @@ export class KeptWrites {
 
   /** This mount has changed inodes at the server. */
   changedThere(states: readonly ChangedState[]): void {
-    const following = this.versions(states.map(({ ino, version, ctime }) => ({ ino, version, ctime })));
+    const following = this.#following(states, () => true);
     if (following?.write !== undefined) this.#db.transaction(following.write);
     following?.written();
   }
@@ -308,10 +317,10 @@ export class KeptWrites {
   }
 
   /** Nothing is pending any more of what is kept. */
-  #committed(ino: Ino, kept: Kept, dispose = this.#delete): void {
+  #committed(ino: Ino, kept: Kept): void {
     kept.isPending = false;
     const last = kept.parts.at(-1);
-    if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last, dispose);
+    if (last === undefined || last.entry === 0) this.#dropParts(ino, kept, (part) => part === last);
     else this.#wait(last);
   }
 
@@ -347,11 +356,11 @@ export class KeptWrites {
     this.#db.transaction(() => this.#dropParts(ino, kept, isRefused));
   }
 
-  #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean, dispose = this.#delete): void {
+  #dropParts(ino: Ino, kept: Kept, goes: (part: Part) => boolean): void {
     const going = kept.parts.filter(goes);
     if (going.length === 0) return;
     for (const { bytes } of going) this.#bytes -= bytes;
-    dispose(going.map(({ id }) => id));
+    this.#delete(going.map(({ id }) => id));
     const parts = kept.parts.filter((part) => !goes(part));
     if (parts.length === 0) this.#kept.delete(ino);
     else this.#kept.set(ino, { ...kept, parts });
@@ -377,18 +386,17 @@ export class KeptWrites {
     this.#delete(parts.map(({ id }) => id));
   }
 
-  readonly #delete = (ids: readonly number[]): void => {
-    for (const id of ids) for (const sql of DELETE) this.#db.run(sql, id);
-  };
-
   /**
-   * Nobody asks for these any more: they are deleted soon, many at once. Left over by a killed daemon they are what
-   * they would be had it been killed a moment earlier.
+   * In a transaction, at once. Elsewhere, soon, many at once: nobody asks for these any more, and left over by a killed
+   * daemon they are what they would be had it been killed a moment earlier.
    */
-  readonly #doom = (ids: readonly number[]): void => {
-    if (this.#doomed.length === 0) this.#under.later(() => this.tidy());
-    this.#doomed.push(...ids);
-  };
+  #delete(ids: readonly number[]): void {
+    if (this.#db.inTransaction) for (const id of ids) for (const sql of DELETE) this.#db.run(sql, id);
+    else {
+      if (this.#doomed.length === 0) this.#under.later(() => this.tidy());
+      this.#doomed.push(...ids);
+    }
+  }
 
   /** Deletes what is only waiting for that. */
   tidy(): void {

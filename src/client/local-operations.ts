@@ -21,7 +21,7 @@ import { type MetaMethods, metaMethods } from '../proto/meta-methods.js';
 import type { ArgsOf, ReplyOf } from '../proto/method.js';
 
 import type { Journal, JournalEntry } from './journal.js';
-import type { ChangedState, Following } from './kept-writes.js';
+import type { ChangedState, Following, OwnState } from './kept-writes.js';
 import type { HeldLease, LeaseCache } from './lease-cache.js';
 import { LeasedRows, NOT_COVERED } from './leased-rows.js';
 import type { ReservedIds } from './reserved-ids.js';
@@ -38,7 +38,7 @@ export interface LocalOperationsOptions {
   /** Whether leases can be trusted now. */
   readonly isTrusted: () => boolean;
   /** See KeptWrites.versions. */
-  readonly follow: (states: readonly ChangedState[]) => Following | undefined;
+  readonly follow: (states: readonly OwnState[]) => Following | undefined;
   /** The server has changed inodes for this mount. */
   readonly onChangedThere: (states: readonly ChangedState[]) => void;
   readonly onGone: (ino: Ino) => void;

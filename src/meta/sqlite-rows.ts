@@ -237,10 +237,11 @@ export class SqliteRows {
     switch (change.put) {
       case 'inode': {
         const values = inodeValues(change.row);
+        if (sql.updateInode.run(...values).changes === 0) {
+          sql.insertInode.run(...values);
+          totals.inodes += 1;
+        }
         this.#remember(change.row);
-        if (sql.updateInode.run(...values).changes > 0) break;
-        sql.insertInode.run(...values);
-        totals.inodes += 1;
         break;
       }
       case 'dentry': {

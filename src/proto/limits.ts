@@ -247,6 +247,8 @@ export const limits = {
   chunkIdsLow: 64,
   /** How long a mount's last close of an inode waits for company before the server is told. */
   releaseDelayMs: 100,
+  /** Until kept bytes that nobody needs any more are deleted, those of many files at once. */
+  keptTidyMs: 50,
   /** How long an access time that a read has moved waits for company before the server is told. */
   accessDelayMs: 1_000,
   /** Inodes whose attributes and extents a mount remembers while they are not open. */

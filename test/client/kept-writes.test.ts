@@ -261,7 +261,7 @@ t.test('a state that was not written down with its entry is not the state', asyn
   const rig = new Rig(t);
   rig.write('mine', 0);
   t.ok(rig.kept.keep(rig.file, state(4, 4)));
-  const next = { ino: INO, ...state(5, 5) };
+  const next = { ino: INO, nlink: 1, ...state(5, 5) };
   const failed = new Error('the disk is full');
   t.throws(
     () =>
@@ -276,7 +276,8 @@ t.test('a state that was not written down with its entry is not the state', asyn
     [4, true],
     'it can follow yet',
   );
-  rig.kept.changedThere([{ ...next, nlink: 0 }]);
+  const removedThere = { ...next, nlink: 0 };
+  rig.kept.changedThere([removedThere]);
   t.strictSame([rig.left[0]?.version, rig.kept.versions([next])], [5, undefined]);
   // Without a name, and this mount's alone: nobody will look for it.
   const removed = rig.kept.versions([{ ino: INO, ...state(6, 6), nlink: 0 }]);
