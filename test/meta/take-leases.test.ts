@@ -148,6 +148,23 @@ t.test('what others have is recalled in one message, and given to who asked', as
   rig.server.checkInvariants();
 });
 
+t.test('the rest of them is given only if nobody has it', async (t) => {
+  const rig = new Rig(t);
+  const { files } = await tree(rig, ['a', 'b', 'free']);
+  const [a = ROOT_INO, b = ROOT_INO, free = ROOT_INO] = files;
+  const other = await rig.mount('/other', leases);
+  for (const ino of [a, b]) await other.call('getattr', { ino });
+  const mount = await rig.mount('/m', leases);
+  const asking = mount.call('takeLeases', { inos: [a, b, free], recall: 1 });
+  await rig.pass(10);
+  t.strictSame(await giveBack(other), [a]);
+  t.strictSame(
+    (await asking).taken.map(({ attr }) => attr.ino),
+    [a, free],
+  );
+  rig.server.checkInvariants();
+});
+
 t.test('what another changes by itself, or what goes back and forth, is not recalled for that', async (t) => {
   const rig = new Rig(t);
   const { files } = await tree(rig, ['a']);
